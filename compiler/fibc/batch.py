@@ -1,0 +1,209 @@
+"""A batch as the reference sees it: the tokens that count, and the cells they are in.
+
+Masked positions are left out at once, so nothing under the mask can matter; a cell exists only if
+a token is in it, so there are no empty cells to treat specially.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Level
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class BatchError(ValueError):
+    """A tensor of a batch is missing, of the wrong shape or type, or contradicts another."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The valid tokens of a batch, in order, n of them.
+
+    Attributes:
+        log_ratio: logp - old_logp, nats, float64 (n,).
+        advantages: float64 (n,).
+        sizes: the number of cells at each level, `token` and `batch` included.
+        parents: for each (fine, coarse) pair of neighbouring levels, the coarse cell of each fine
+            cell, int64 (sizes[fine],).
+        where: positions of the valid tokens in the flattened token tensors, int64 (n,).
+        shape: shape of the token tensors, (B, T) or (N,).
+    """
+
+    log_ratio: Floats
+    advantages: Floats
+    sizes: dict[str, int]
+    parents: dict[tuple[str, str], Ints]
+    where: Ints
+    shape: tuple[int, ...]
+
+    def scatter(self, values: Floats) -> Floats:
+        """Values of the valid tokens put back into a token tensor, 0 elsewhere."""
+        full = np.zeros(int(np.prod(self.shape)))
+        full[self.where] = values
+        return full.reshape(self.shape)
+
+
+def make_batch(
+    levels: Sequence[Level],
+    logp: Any,
+    old_logp: Any,
+    advantages: Any,
+    mask: Any,
+    keys: Mapping[str, Any] | None = None,
+    cu_seqlens: Any = None,
+) -> Batch:
+    """Checks the tensors of a batch against a chain of levels.
+
+    Args:
+        levels: the chain, fine to coarse.
+        logp, old_logp: log-probabilities of the sampled tokens, nats, (B, T) or packed (N,).
+        advantages: shape of `logp`.
+        mask: bool or 0/1, shape of `logp`; what is under 0 never matters.
+        keys: integer ids, (B,) per trajectory or shaped like `logp`.
+        cu_seqlens: for packed tensors, the B + 1 row offsets from 0 to N.
+
+    Raises:
+        BatchError: naming the tensor and the level.
+    """
+    tokens = {
+        "logp": np.asarray(logp),
+        "old_logp": np.asarray(old_logp),
+        "advantages": np.asarray(advantages),
+        "mask": np.asarray(mask),
+    }
+    shape = tokens["logp"].shape
+    rows = _rows(shape, cu_seqlens)
+    for name, tensor in tokens.items():
+        if tensor.shape != shape:
+            raise BatchError(
+                f"{name} has shape {tensor.shape}, but logp has {shape}; they must agree"
+            )
+        if name != "mask" and not np.issubdtype(tensor.dtype, np.floating):
+            raise BatchError(f"{name} is {tensor.dtype}; give a floating-point tensor")
+    valid = _mask(tokens["mask"])
+    where = np.flatnonzero(valid)
+    with np.errstate(all="ignore"):
+        x = tokens["logp"].astype(np.float64) - tokens["old_logp"].astype(np.float64)
+    sizes, parents = _cells(levels, keys or {}, rows, where, shape)
+    return Batch(
+        x.reshape(-1)[where],
+        tokens["advantages"].astype(np.float64).reshape(-1)[where],
+        sizes,
+        parents,
+        where,
+        shape,
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    count: int
+    of_token: Ints
+
+
+def _rows(shape: tuple[int, ...], cu_seqlens: Any) -> _Rows:
+    if cu_seqlens is None:
+        if len(shape) != 2:
+            raise BatchError(
+                f"logp has shape {shape}: padded tensors are (B, T), and packed ones (N,) "
+                "need cu_seqlens"
+            )
+        return _Rows(shape[0], np.repeat(np.arange(shape[0]), shape[1]))
+    cu = np.asarray(cu_seqlens)
+    if len(shape) != 1:
+        raise BatchError(f"logp has shape {shape}, but with cu_seqlens it must be packed, (N,)")
+    if cu.ndim != 1 or cu.size < 2 or not np.issubdtype(cu.dtype, np.integer):
+        raise BatchError(
+            f"cu_seqlens is {cu.dtype} of shape {cu.shape}; it is the B + 1 integer row offsets"
+        )
+    if cu[0] != 0 or cu[-1] != shape[0] or (np.diff(cu) < 0).any():
+        raise BatchError(f"cu_seqlens must rise from 0 to the {shape[0]} tokens of logp")
+    lengths = np.diff(cu)
+    return _Rows(len(lengths), np.repeat(np.arange(len(lengths)), lengths))
+
+
+def _mask(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    if mask.dtype == np.bool_:
+        return mask
+    if not np.isin(mask, (0, 1)).all():
+        raise BatchError("mask has values other than 0 and 1; weights do not belong into it")
+    return mask != 0
+
+
+def _ids(
+    level: Level, keys: Mapping[str, Any], rows: _Rows, where: Ints, shape: tuple[int, ...]
+) -> Ints:
+    """The id of each valid token at `level`."""
+    if level.key not in keys:
+        given = ", ".join(f"'{k}'" for k in keys) or "none"
+        raise BatchError(
+            f"keys['{level.key}'] is missing: level '{level.name}' takes its cells from it "
+            f"(keys given: {given})"
+        )
+    ids = np.asarray(keys[level.key])
+    what = f"keys['{level.key}'] (level '{level.name}')"
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise BatchError(f"{what} is {ids.dtype}; ids are integers")
+    if ids.shape == (rows.count,):
+        return ids[rows.of_token[where]].astype(np.int64)
+    if ids.shape == shape:
+        return ids.reshape(-1)[where].astype(np.int64)
+    raise BatchError(
+        f"{what} has shape {ids.shape}; give ({rows.count},), one id a trajectory, or {shape}, "
+        "one a token"
+    )
+
+
+def _cells(
+    levels: Sequence[Level],
+    keys: Mapping[str, Any],
+    rows: _Rows,
+    where: Ints,
+    shape: tuple[int, ...],
+) -> tuple[dict[str, int], dict[tuple[str, str], Ints]]:
+    row = rows.of_token[where]
+    names = [level.name for level in levels]
+    below = names[: names.index(TRAJECTORY)] if TRAJECTORY in names else []
+    cell = {TOKEN: np.arange(len(where)), BATCH: np.zeros(len(where), np.int64)}
+    cell[TRAJECTORY] = _number(row)
+    for level in levels:
+        if level.key is not None:
+            ids = _ids(level, keys, rows, where, shape)
+            # Ids of levels inside a trajectory count within it.
+            cell[level.name] = _number(row, ids) if level.name in below else _number(ids)
+    sizes = {name: int(cells.max(initial=-1)) + 1 for name, cells in cell.items()}
+    sizes[BATCH] = 1
+    pairs = [*zip(names, names[1:], strict=False), *((name, BATCH) for name in names)]
+    if TRAJECTORY not in names:
+        pairs += [(TOKEN, TRAJECTORY), (TRAJECTORY, BATCH)]
+    by_name = {level.name: level for level in levels}
+    parents = {}
+    for fine, coarse in pairs:
+        parent = np.zeros(sizes[fine], np.int64)
+        parent[cell[fine]] = cell[coarse]
+        wrong = np.flatnonzero(parent[cell[fine]] != cell[coarse])
+        if wrong.size:
+            token = int(wrong[0])
+            raise BatchError(
+                f"keys['{by_name[coarse].key}'] (level '{coarse}') splits a cell of level "
+                f"'{fine}': trajectory {row[token]} puts it into another '{coarse}' than an "
+                "earlier token does; each cell must lie in one coarser cell"
+            )
+        parents[fine, coarse] = parent
+    return sizes, parents
+
+
+def _number(*ids: Ints) -> Ints:
+    """Equal ids (or tuples of ids) to equal numbers 0, 1, 2, ..."""
+    if not len(ids[0]):
+        return np.zeros(0, np.int64)
+    _, numbers = np.unique(np.stack(ids), axis=1, return_inverse=True)
+    return numbers.reshape(-1).astype(np.int64)

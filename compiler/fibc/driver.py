@@ -1,0 +1,103 @@
+"""The whole pipeline, from text to torch source, as one readable page.
+
+    text --parse--> syntax tree --resolve--> names --typecheck--> TypedObjective
+         --require, lints--> findings
+         --lower--> IR --passes--> IR --emit--> the text of a torch module
+                    \\--interp--> the reference values
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from fibdsl.builtins import EDITIONS
+from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
+from fibdsl.source import Source
+from fibdsl.syntax import ast
+from fibc.analysis.require import decide_requires
+from fibc.emit.module import Origin, emit
+from fibc.ir.nodes import Program
+from fibc.ir.verify import verify
+from fibc.lints import LINTS
+from fibc.lower import lower
+from fibc.parse import parse
+from fibc.passes import optimise
+from fibc.resolve import resolve
+from fibc.typecheck import typecheck
+from fibc.typed import TypedObjective
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file after checking: its sound objectives and everything there is to say about it."""
+
+    source: Source
+    edition: int
+    objectives: tuple[TypedObjective, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def check(source: Source) -> Checked:
+    """Parses and checks a file; an objective with an error is left out of the result."""
+    diagnostics = Diagnostics(source)
+    file = parse(source, diagnostics)
+    if file is None:
+        return Checked(source, EDITIONS[-1], (), tuple(diagnostics.in_order()))
+    edition = _edition(file, diagnostics)
+    names: set[str] = set()
+    objectives = []
+    if not file.objectives:
+        diagnostics.add(
+            "FIB004", "no objective in this file", None, "write `objective NAME { ... }`"
+        )
+    for tree in file.objectives:
+        if tree.name.text in names:
+            diagnostics.add(
+                "FIB103", f"a second objective `{tree.name.text}`", tree.name.span, "rename it"
+            )
+        names.add(tree.name.text)
+        own = Diagnostics(source)
+        objective = _objective(tree, own)
+        if objective is not None:
+            objectives.append(objective)
+        diagnostics.found += own.found
+    return Checked(source, edition, tuple(objectives), tuple(diagnostics.in_order()))
+
+
+def _objective(tree: ast.Objective, diagnostics: Diagnostics) -> TypedObjective | None:
+    resolved = resolve(tree, diagnostics)
+    typed = typecheck(resolved, diagnostics) if resolved else None
+    if typed is None:
+        return None
+    decide_requires(typed, typed.defaults, diagnostics)
+    for lint in LINTS:
+        lint(typed, diagnostics)
+    return None if diagnostics.has_errors else typed
+
+
+def _edition(file: ast.File, diagnostics: Diagnostics) -> int:
+    """The edition of a file; one that names none is of the first, which is the only one so far."""
+    for extra in file.editions[1:]:
+        diagnostics.add("FIB103", "a second `edition`", extra.span, "a file has one; delete this")
+    if not file.editions:
+        return EDITIONS[0]
+    year = file.editions[0].year
+    if year.value not in EDITIONS:
+        known = [str(edition) for edition in EDITIONS]
+        text = f"{year.value:g}"
+        diagnostics.add("FIB003", f"unknown edition {text}", year.span, nearest(text, known))
+        return EDITIONS[-1]
+    return int(year.value)
+
+
+def reference_program(objective: TypedObjective) -> Program:
+    """The IR as the theory writes it; the reference interpreter evaluates this one."""
+    return verify(lower(objective), "lower")
+
+
+def compile_objective(objective: TypedObjective, checked: Checked) -> str:
+    """The text of the torch module of one objective of a checked file."""
+    program = optimise(reference_program(objective))
+    origin = Origin(PurePath(checked.source.path).name, checked.edition, checked.source.text)
+    return emit(program, objective.doc, origin)

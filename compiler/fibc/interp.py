@@ -1,0 +1,315 @@
+"""The reference interpreter: the meaning of the language, in float64, one rule an operation.
+
+`run` computes every value of a program; `pullback` is its transpose (the derivative of one value
+with respect to the log-ratios of all tokens), also one rule an operation and written by hand, so
+that compiled gradients are tested against something that no automatic differentiation made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fibdsl.builtins import GATES
+from fibdsl.types import BATCH, Signal
+from fibc.batch import Batch, Floats, Ints
+from fibc.ir import nodes as ir
+from fibc.ir.scalar import evaluate
+
+
+@dataclass(frozen=True)
+class Run:
+    """A program evaluated on a batch: `values[name]` is float64, one entry a cell of its level."""
+
+    program: ir.Program
+    batch: Batch
+    params: Mapping[str, float]
+    values: dict[str, Floats]
+    normalizers: Mapping[str, float]
+
+    @property
+    def gated_ratio(self) -> Floats:
+        """G of each valid token."""
+        return self.values[self.program.gated_ratio]
+
+    @property
+    def loss(self) -> float:
+        return -float(self.values[self.program.objective][0])
+
+
+def run(
+    program: ir.Program,
+    batch: Batch,
+    params: Mapping[str, float],
+    normalizers: Mapping[str, float] | None = None,
+) -> Run:
+    """Evaluates `program`.
+
+    Args:
+        params: a value for every param of the program.
+        normalizers: the number of outermost cells to divide by, by level name, where the batch is
+            a part of a larger one; by default those of the batch.
+    """
+    result = Run(program, batch, params, {}, normalizers or {})
+    for op in program.ops:
+        result.values[op.name] = _value(op, result)
+    return result
+
+
+def _value(op: ir.Op, r: Run) -> Floats:
+    v, batch = r.values, r.batch
+    match op:
+        case ir.LogRatio():
+            return batch.log_ratio
+        case ir.Deviation(_, _, x):
+            return _expm1(v[x])
+        case ir.Ratio(_, _, x):
+            return _exp(v[x])
+        case ir.KL(_, _, x, estimator):
+            return -v[x] if estimator == "k1" else _expm1(v[x]) - v[x]
+        case ir.Channel(_, _, x, sign):
+            own = v[x] >= 0 if sign > 0 else v[x] < 0
+            return np.where(own, sign * v[x], 0.0)
+        case ir.GatedRatio(_, _, y, signal):
+            return _exp(v[y]) if signal is Signal.LOG_RATIO else 1.0 + v[y]
+        case ir.Surrogate(_, _, gated):
+            return v[gated] * batch.advantages
+        case ir.NonNegativeAdvantage():
+            return (batch.advantages >= 0).astype(np.float64)
+        case ir.Select(_, _, up, down):
+            return np.where(batch.advantages >= 0, v[up], v[down])
+        case ir.Count(_, level, of, counts, _):
+            if level == BATCH and of in r.normalizers:
+                return np.array([float(r.normalizers[of])])
+            finer = np.ones(batch.sizes[of]) if counts is None else v[counts]
+            return _sum(finer, _up(op, r), batch.sizes[level])
+        case ir.PushForward(_, level, x):
+            return _sum(v[x], _up(op, r), batch.sizes[level])
+        case ir.Mean(_, _, total, count):
+            return v[total] / np.maximum(v[count], 1.0)
+        case ir.Lift(_, level, x):
+            return v[x][batch.parents[level, _level(x, r)]]
+        case ir.Residual(_, _, x, coarse):
+            return v[x] - v[coarse]
+        case ir.Compose(_, _, coarse, fine):
+            return v[coarse] + v[fine]
+        case ir.Recombine(_, _, plus, minus):
+            return v[plus] - v[minus]
+        case ir.Magnitude(_, _, x):
+            return np.abs(v[x])
+        case ir.NeighbourBudget(_, _, total, count, magnitude, delta):
+            shared = v[count] * evaluate(delta, r.params, {})
+            return np.maximum(0.0, shared - (v[total] - v[magnitude]))
+        case ir.Gate():
+            return gate_state(op, r).value
+    raise AssertionError(op)
+
+
+# Ratios saturate at the largest exponent of the number type, so that an absurd one stays finite and
+# 0 * ratio (an advantage of 0, a clipped gradient) is 0. Float64 here, its own type in torch.
+_LOG_MAX = 709.0
+
+
+def _exp(x: Floats) -> Floats:
+    return np.exp(np.minimum(x, _LOG_MAX))
+
+
+def _expm1(x: Floats) -> Floats:
+    return np.expm1(np.minimum(x, _LOG_MAX))
+
+
+def _exp_slope(x: Floats) -> Floats:
+    return np.where(x <= _LOG_MAX, _exp(x), 0.0)
+
+
+def _level(name: str, r: Run) -> str:
+    return next(op.level for op in r.program.ops if op.name == name)
+
+
+def _up(op: ir.PushForward | ir.Count, r: Run) -> Ints:
+    """The parent, at the level of `op`, of each cell it sums over."""
+    if isinstance(op, ir.PushForward):
+        below = _level(op.x, r)
+    else:
+        below = op.of if op.counts is None else _level(op.counts, r)
+    return r.batch.parents[below, op.level]
+
+
+def _sum(values: Floats, parent: Ints, size: int) -> Floats:
+    return np.bincount(parent, weights=values, minlength=size)
+
+
+@dataclass(frozen=True)
+class GateState:
+    """A gate at every cell: its value, its regime (index of the piece), slope and budget slope."""
+
+    value: Floats
+    regime: Ints
+    slope: Floats
+    budget_slope: Floats
+
+
+def gate_state(op: ir.Gate, r: Run) -> GateState:
+    """Evaluates the pieces of a gate (`fibdsl.builtins`) on every cell of its level."""
+    x = r.values[op.x]
+    a, sign = np.abs(x), np.where(x >= 0, 1.0, -1.0)
+    C = _budget(op, r, x)
+    k = _steepness(op, r, x)
+    value, slope, budget_slope = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    regime = np.full(x.shape, -1)
+    for index, piece in enumerate(GATES[op.kind].pieces):
+        open_ = regime < 0
+        if piece.until is not None:
+            end = piece.until(C, k)
+            open_ &= (a <= end) if piece.inclusive else (a < end)
+        b, m = piece.intercept(C, k), piece.slope(C, k)
+        # 0 * inf would poison passing cells of an unbounded gate; the pieces not taken are masked.
+        with np.errstate(invalid="ignore"):
+            linear = sign * b + m * x
+        value = np.where(open_, linear, value)
+        slope = np.where(open_, m, slope)
+        budget_slope = np.where(open_, sign * (piece.intercept(1.0, k) - piece.intercept(0.0, k)), budget_slope)
+        regime = np.where(open_, index, regime)
+    if op.side is not None:
+        acts = value < x if op.side > 0 else value > x
+        value = np.where(acts, value, x)
+        slope = np.where(acts, slope, 1.0)
+        budget_slope = np.where(acts, budget_slope, 0.0)
+        regime = np.where(acts, regime, 0)
+    return GateState(value, regime, slope, budget_slope)
+
+
+def _budget(op: ir.Gate, r: Run, x: Floats) -> Floats:
+    if op.budget is not None:
+        return r.values[op.budget]
+    if op.upper is None or op.lower is None:
+        return np.zeros_like(x)
+    upper, lower = evaluate(op.upper, r.params, {}), evaluate(op.lower, r.params, {})
+    return np.where(x >= 0, upper, lower)
+
+
+def _steepness(op: ir.Gate, r: Run, x: Floats) -> Floats:
+    if op.steepness is None:
+        return np.ones_like(x)
+    counts = {"size": op.size, "tokens": op.tokens}
+    present = {word: np.maximum(r.values[name], 1.0) for word, name in counts.items() if name}
+    return np.broadcast_to(np.asarray(evaluate(op.steepness, r.params, present)), x.shape)
+
+
+# --- derivatives --------------------------------------------------------------------------------
+
+
+def pullback(r: Run, name: str, seed: Floats) -> Floats:
+    """d(sum(seed * value[name])) / d(log-ratio of each valid token), float64 (n,).
+
+    Where a derivative is one-sided the theory's convention decides: zero belongs to the + channel,
+    and a gate at its budget still passes.
+    """
+    grads: dict[str, Floats] = {name: np.asarray(seed, np.float64)}
+    for op in reversed(r.program.ops):
+        if op.name not in grads or isinstance(op, ir.LogRatio):
+            continue
+        for operand, contribution in _transpose(op, grads[op.name], r).items():
+            held = grads.get(operand)
+            grads[operand] = contribution if held is None else held + contribution
+    source = next(op.name for op in r.program.ops if isinstance(op, ir.LogRatio))
+    return grads.get(source, np.zeros_like(r.batch.log_ratio))
+
+
+def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
+    """The gradient with respect to each operand, given that with respect to the value."""
+    v, batch = r.values, r.batch
+    match op:
+        case ir.Deviation(_, _, x) | ir.Ratio(_, _, x):
+            return {x: g * _exp_slope(v[x])}
+        case ir.Channel(_, _, x, sign):
+            own = v[x] >= 0 if sign > 0 else v[x] < 0
+            return {x: np.where(own, sign * g, 0.0)}
+        case ir.GatedRatio(_, _, y, signal):
+            return {y: g * _exp_slope(v[y]) if signal is Signal.LOG_RATIO else g}
+        case ir.Surrogate(_, _, gated):
+            return {gated: g * batch.advantages}
+        case ir.Select(_, _, up, down):
+            chosen = batch.advantages >= 0
+            return _merge((up, np.where(chosen, g, 0.0)), (down, np.where(chosen, 0.0, g)))
+        case ir.PushForward(_, _, x):
+            return {x: g[_up(op, r)]}
+        case ir.Mean(_, _, total, count):
+            return {total: g / np.maximum(v[count], 1.0)}
+        case ir.Lift(_, level, x):
+            above = _level(x, r)
+            return {x: _sum(g, batch.parents[level, above], batch.sizes[above])}
+        case ir.Residual(_, _, x, coarse):
+            return _merge((x, g), (coarse, -g))
+        case ir.Compose(_, _, coarse, fine):
+            return _merge((coarse, g), (fine, g))
+        case ir.Recombine(_, _, plus, minus):
+            return _merge((plus, g), (minus, -g))
+        case ir.Magnitude(_, _, x):
+            return {x: np.where(v[x] >= 0, g, -g)}
+        case ir.NeighbourBudget(name, _, total, _, magnitude, _):
+            inside = np.where(v[name] > 0, g, 0.0)
+            return _merge((total, -inside), (magnitude, inside))
+        case ir.Gate():
+            state = gate_state(op, r)
+            grads = {op.x: g * state.slope}
+            if op.budget is not None:
+                grads[op.budget] = g * state.budget_slope
+            return grads
+        case ir.Count() | ir.NonNegativeAdvantage():
+            return {}
+    raise AssertionError(op)
+
+
+def _merge(*parts: tuple[str, Floats]) -> dict[str, Floats]:
+    """Gradients of operands that may be the same value."""
+    merged: dict[str, Floats] = {}
+    for name, grad in parts:
+        merged[name] = merged[name] + grad if name in merged else grad
+    return merged
+
+
+# --- metrics ------------------------------------------------------------------------------------
+
+
+def metrics(r: Run) -> dict[str, float]:
+    """Every metric of the program, as a float; 0 where there is nothing to average."""
+    ops = r.program.by_name
+    return {metric.name: _mean(_measure(metric, ops, r)) for metric in r.program.metrics}
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else 0.0
+
+
+def _measure(metric: ir.Metric, ops: dict[str, ir.Op], r: Run) -> Floats:
+    def gate(name: str) -> ir.Gate:
+        op = ops[name]
+        assert isinstance(op, ir.Gate)
+        return op
+
+    def hits(name: str, regime: str) -> Floats:
+        op = gate(name)
+        index = [piece.regime for piece in GATES[op.kind].pieces].index(regime)
+        return (gate_state(op, r).regime == index).astype(np.float64)
+
+    match metric:
+        case ir.MeanOf(_, value, _):
+            return r.values[value]
+        case ir.RegimeShare(_, name, regime, sign, down, up_share, _):
+            share = hits(name, regime)
+            if down is not None and up_share is not None:
+                up = r.values[up_share]
+                share = up * share + (1.0 - up) * hits(down, regime)
+            if sign is not None:
+                x = r.values[gate(name).x]
+                share = np.where(x >= 0 if sign > 0 else x < 0, share, 0.0)
+            return share
+        case ir.TokensClipped(_, up, down):
+            acts_up = np.any([gate_state(gate(n), r).regime != 0 for n in up], axis=0)
+            acts_down = np.any([gate_state(gate(n), r).regime != 0 for n in down], axis=0)
+            return np.where(r.batch.advantages >= 0, acts_up, acts_down).astype(np.float64)
+
+

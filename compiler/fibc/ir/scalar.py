@@ -1,0 +1,134 @@
+"""Arithmetic over parameters: budgets, steepness. Frozen, typed, with floats and with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from fibc.ir.interval import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The number of `of` members in a cell of the level where the scalar stands, at least 1."""
+
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Negate:
+    operand: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    operator: Literal["+", "-", "*", "/"]
+    left: Scalar
+    right: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The natural logarithm: a ratio in nats."""
+
+    operand: Scalar
+
+
+Scalar = Const | Param | Count | Negate | Binary | Log
+
+Value = TypeVar("Value")
+
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+}
+
+
+def fold(
+    scalar: Scalar,
+    const: Callable[[float], Value],
+    param: Callable[[str], Value],
+    count: Callable[[str], Value],
+    log: Callable[[Value], Value],
+) -> Value:
+    """Evaluates `scalar` in any number type with + - * / and unary minus."""
+
+    def go(s: Scalar) -> Any:
+        match s:
+            case Const(value):
+                return const(value)
+            case Param(name):
+                return param(name)
+            case Count(of):
+                return count(of)
+            case Negate(operand):
+                return -go(operand)
+            case Binary(operator, left, right):
+                return OPERATORS[operator](go(left), go(right))
+            case Log(operand):
+                return log(go(operand))
+
+    result: Value = go(scalar)
+    return result
+
+
+def evaluate(scalar: Scalar, params: Mapping[str, float], counts: Mapping[str, Any]) -> Any:
+    """The value in float64; an array where `scalar` counts the members of cells."""
+    return fold(
+        scalar,
+        lambda v: v,
+        lambda name: params[name],
+        lambda of: counts[of],
+        lambda v: math.log(v),
+    )
+
+
+def bounds(scalar: Scalar, ranges: Mapping[str, Interval]) -> Interval:
+    """An interval that holds every value `scalar` can take; counts are 1 or more."""
+    return fold(
+        scalar,
+        Interval.point,
+        lambda name: ranges[name],
+        lambda of: Interval(1.0, math.inf, high_open=True),
+        Interval.log,
+    )
+
+
+def references(scalar: Scalar) -> frozenset[str]:
+    """The names of the params `scalar` uses."""
+    match scalar:
+        case Param(name):
+            return frozenset({name})
+        case Negate(operand) | Log(operand):
+            return references(operand)
+        case Binary(_, left, right):
+            return references(left) | references(right)
+        case _:
+            return frozenset()
+
+
+def counted(scalar: Scalar) -> frozenset[str]:
+    """The levels whose members `scalar` counts."""
+    match scalar:
+        case Count(of):
+            return frozenset({of})
+        case Negate(operand) | Log(operand):
+            return counted(operand)
+        case Binary(_, left, right):
+            return counted(left) | counted(right)
+        case _:
+            return frozenset()

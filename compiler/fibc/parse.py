@@ -1,0 +1,230 @@
+"""Text to syntax tree. Every syntax error is reported: after one, the parser drops what it has of
+the broken statement and goes on at the next keyword that can stand there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal, cast
+
+from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibdsl.resources import folder
+from fibdsl.source import Source, Span
+from fibdsl.syntax import ast
+from fibc import syntax_errors
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedToken
+from lark.parsers.lalr_interactive_parser import InteractiveParser
+
+# Where the parser may take up again after an error.
+_RESUME = frozenset(
+    "OBJECTIVE DOC PARAM SIGNAL LEVELS AT BASE FIBER AGGREGATE REDUCE REQUIRE RBRACE".split()
+)
+
+
+def parse(source: Source, diagnostics: Diagnostics) -> ast.File | None:
+    """The tree of `source`, or None after a syntax error (all of them are in `diagnostics`)."""
+    before = len(diagnostics.found)
+    tree = _parse_tokens(source, diagnostics)
+    if tree is None or len(diagnostics.found) > before:
+        return None
+    return _Builder(source).file(tree)
+
+
+@cache
+def grammar() -> Lark:
+    """The LALR parser of grammar/fib.lark, built once a process."""
+
+    class KeepUnknown:
+        # Lark drops terminals no rule uses; this one must reach the parser to be reported.
+        always_accept = ("UNKNOWN",)
+
+        def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+            return stream
+
+    return Lark(
+        (folder("grammar") / "fib.lark").read_text(encoding="utf-8"),
+        parser="lalr",
+        lexer="basic",
+        postlex=cast(Any, KeepUnknown()),
+        propagate_positions=True,
+        maybe_placeholders=True,
+    )
+
+
+def _parse_tokens(source: Source, diagnostics: Diagnostics) -> Tree[Any] | None:
+    tokens = list(grammar().lex(source.text))
+    end = Token("$END", "", start_pos=len(source.text), end_pos=len(source.text))
+    parser = grammar().parse_interactive("")
+    parser.lexer_thread.state.last_token = tokens[-1] if tokens else None
+    index = 0
+    while True:
+        token = tokens[index] if index < len(tokens) else end
+        try:
+            result = parser.feed_token(token)
+        except UnexpectedToken:
+            syntax_errors.report(parser, token, source, diagnostics)
+            resumed = _resume(parser, tokens, index)
+            if resumed is None:
+                return None
+            parser, index = resumed
+            continue
+        if token is end:
+            return cast("Tree[Any]", result)
+        index += 1
+
+
+def _resume(
+    parser: InteractiveParser, tokens: list[Token], index: int
+) -> tuple[InteractiveParser, int] | None:
+    """The parser and the token to go on with: the nearest keyword accepted by an open construct."""
+    # At least one token of progress: the token that failed may itself start the next statement.
+    for position in range(index, len(tokens)):
+        if tokens[position].type not in _RESUME:
+            continue
+        depth = len(parser.parser_state.state_stack)
+        for kept in range(depth, 0, -1):
+            trial = parser.copy()
+            state = trial.parser_state
+            del state.state_stack[kept:]
+            # The value stack holds one value a state above the start state.
+            del state.value_stack[kept - 1 :]
+            try:
+                trial.copy().feed_token(tokens[position])
+            except UnexpectedToken:
+                continue
+            if position == index and kept == depth:
+                continue
+            return trial, position
+    return None
+
+
+class _Builder:
+    """Lark's tree to ours. Nothing is decided here; the shapes are those of the grammar."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def file(self, tree: Tree[Any]) -> ast.File:
+        return ast.File(
+            self.source,
+            tuple(self.edition(t) for t in tree.children if t.data == "edition"),
+            tuple(self.objective(t) for t in tree.children if t.data == "objective"),
+        )
+
+    def edition(self, tree: Tree[Any]) -> ast.Edition:
+        (token,) = tree.children
+        return ast.Edition(ast.Number(float(token), _span(token)), _span(tree))
+
+    def objective(self, tree: Tree[Any]) -> ast.Objective:
+        name, *statements = tree.children
+        return ast.Objective(
+            _name(name), tuple(getattr(self, t.data)(t) for t in statements), _span(tree)
+        )
+
+    def doc(self, tree: Tree[Any]) -> ast.Doc:
+        return ast.Doc(str(tree.children[0])[1:-1], _span(tree))
+
+    def param(self, tree: Tree[Any]) -> ast.Param:
+        name, space, default, interval = tree.children
+        return ast.Param(
+            _name(name),
+            _name(space),
+            self.expr(default),
+            self.range(interval) if interval is not None else None,
+            _span(tree),
+        )
+
+    def range(self, tree: Tree[Any]) -> ast.Range:
+        opening, low, high, closing = tree.children
+        return ast.Range(
+            self.expr(low), self.expr(high), opening == "(", closing == ")", _span(tree)
+        )
+
+    def signal(self, tree: Tree[Any]) -> ast.SignalStatement:
+        signal, channels = tree.children
+        return ast.SignalStatement(_name(signal), _optional(channels), _span(tree))
+
+    def levels(self, tree: Tree[Any]) -> ast.Levels:
+        entries = tuple(
+            ast.LevelEntry(_name(t.children[0]), _optional(t.children[1]), _span(t))
+            for t in tree.children
+        )
+        return ast.Levels(entries, _span(tree))
+
+    def at(self, tree: Tree[Any]) -> ast.At:
+        level, *clauses = tree.children
+        return ast.At(_name(level), tuple(getattr(self, t.data)(t) for t in clauses), _span(tree))
+
+    def base(self, tree: Tree[Any]) -> ast.GateClause:
+        return self._gate_clause("base", tree)
+
+    def fiber(self, tree: Tree[Any]) -> ast.GateClause:
+        return self._gate_clause("fiber", tree)
+
+    def _gate_clause(self, role: Literal["base", "fiber"], tree: Tree[Any]) -> ast.GateClause:
+        gate, *modifiers = tree.children
+        return ast.GateClause(
+            role, self.gate(gate), tuple(_name(m) for m in modifiers), _span(tree)
+        )
+
+    def aggregate(self, tree: Tree[Any]) -> ast.Aggregate:
+        reduction, over = tree.children
+        return ast.Aggregate(_name(reduction), _name(over), _span(tree))
+
+    def gate(self, tree: Tree[Any]) -> ast.Gate:
+        name, *arguments = (child for child in tree.children if child is not None)
+        return ast.Gate(_name(name), tuple(self.argument(a) for a in arguments), _span(tree))
+
+    def argument(self, tree: Tree[Any]) -> ast.Argument | ast.NamedArgument | ast.Over:
+        if tree.data == "over":
+            return ast.Over(_name(tree.children[0]), _span(tree))
+        if tree.data == "named":
+            name, value = tree.children
+            return ast.NamedArgument(_name(name), self.expr(value), _span(tree))
+        return ast.Argument(tree.data, self.expr(tree.children[-1]), _span(tree))
+
+    def reduce(self, tree: Tree[Any]) -> ast.Reduce:
+        steps = tuple(
+            ast.Step(_name(t.children[0]), _name(t.children[1]), _span(t)) for t in tree.children
+        )
+        return ast.Reduce(steps, _span(tree))
+
+    def require(self, tree: Tree[Any]) -> ast.Require:
+        name, over, interval = tree.children
+        return ast.Require(
+            _name(name),
+            _optional(over),
+            self.range(interval) if interval is not None else None,
+            _span(tree),
+        )
+
+    def expr(self, tree: Tree[Any]) -> ast.Expr:
+        span = _span(tree)
+        match tree.data, tree.children:
+            case "number", [token]:
+                return ast.Number(float(token), span)
+            case "reference", [token]:
+                return ast.Reference(str(token), span)
+            case "negative", [operand]:
+                return ast.Negative(self.expr(operand), span)
+            case "call", [function, argument]:
+                return ast.Call(_name(function), self.expr(argument), span)
+            case _, [left, operator, right]:
+                symbol = cast(Literal["+", "-", "*", "/"], str(operator))
+                return ast.Binary(symbol, self.expr(left), self.expr(right), span)
+        raise AssertionError(tree)
+
+
+def _span(item: Tree[Any] | Token) -> Span:
+    if isinstance(item, Token):
+        return Span(item.start_pos or 0, item.end_pos or 0)
+    return Span(item.meta.start_pos, item.meta.end_pos)
+
+
+def _name(token: Token) -> ast.Name:
+    return ast.Name(str(token), _span(token))
+
+
+def _optional(token: Token | None) -> ast.Name | None:
+    return None if token is None else _name(token)

@@ -1,0 +1,50 @@
+"""fibdsl: policy losses for language-model RL, written as specs and compiled to fused torch code.
+
+The names below are loaded on first use, so `import fibdsl` stays light and never imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fibdsl._version import __version__
+
+if TYPE_CHECKING:
+    from fibdsl.api import Evaluation, Objective, check, compile, load, load_text
+    from fibdsl.diagnostics.diagnostic import Diagnostic, FibError, InternalError
+
+_HOMES = {
+    "Evaluation": "fibdsl.api",
+    "Objective": "fibdsl.api",
+    "check": "fibdsl.api",
+    "compile": "fibdsl.api",
+    "load": "fibdsl.api",
+    "load_text": "fibdsl.api",
+    "Diagnostic": "fibdsl.diagnostics.diagnostic",
+    "FibError": "fibdsl.diagnostics.diagnostic",
+    "InternalError": "fibdsl.diagnostics.diagnostic",
+}
+
+__all__ = [
+    "Diagnostic",
+    "Evaluation",
+    "FibError",
+    "InternalError",
+    "Objective",
+    "__version__",
+    "check",
+    "compile",
+    "load",
+    "load_text",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fibdsl' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,287 @@
+"""The Python interface: load a spec, evaluate it by the reference, compile it to a torch module."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import linecache
+import sys
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, FibError, nearest
+from fibdsl.resources import shipped_specs
+from fibdsl.source import Source
+from fibc import driver
+from fibc.analysis.require import decide_requires
+from fibc.typed import TypedObjective, TypedParam
+
+if TYPE_CHECKING:
+    from fibdsl.runtime.fused import FusedLoss
+    from fibc.batch import Batch
+    from fibc.ir.nodes import Program
+
+
+def load(
+    path: str | Path, *, objective: str | None = None, params: Mapping[str, float] | None = None,
+    **values: float,
+) -> Objective:
+    """Loads and checks a spec.
+
+    Args:
+        path: a `.fib` file, or the name of a shipped spec (`fib specs` lists them).
+        objective: which one, where the file holds several.
+        params, **values: values of the objective's parameters; the others have their defaults.
+
+    Raises:
+        FibError: the spec or a value is wrong; `diagnostics` has every finding.
+        OSError: the file cannot be read.
+    """
+    return _load(read_source(path), objective, {**(params or {}), **values})
+
+
+def load_text(
+    text: str, *, objective: str | None = None, path: str = "<string>", **values: float
+) -> Objective:
+    """Like `load`, from the text of a spec."""
+    return _load(Source(path, text), objective, values)
+
+
+def check(*paths: str | Path) -> list[Diagnostic]:
+    """Every finding about these files (or, for a folder, the `.fib` files below it).
+
+    Raises:
+        OSError: a path cannot be read.
+    """
+    found: list[Diagnostic] = []
+    for path in paths:
+        files = sorted(Path(path).rglob("*.fib")) if Path(path).is_dir() else [path]
+        for file in files:
+            found += driver.check(read_source(file)).diagnostics
+    return found
+
+
+def compile(path: str | Path, *, backend: str | None = "inductor", **values: float) -> FusedLoss:
+    """`load(path, **values).compile(backend)`."""
+    return load(path, **values).compile(backend=backend)
+
+
+def read_source(path: str | Path) -> Source:
+    """The text of a file, or of the shipped spec of that name if there is no such file.
+
+    Raises:
+        OSError: neither can be read, or the file is not UTF-8 text.
+    """
+    file = Path(path)
+    if not file.exists() and file.name in shipped_specs() and str(file) == file.name:
+        file = shipped_specs()[file.name]
+    try:
+        return Source(str(file), file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise OSError(f"{file} is not UTF-8 text (byte {error.start})") from None
+
+
+def _load(source: Source, name: str | None, values: Mapping[str, float]) -> Objective:
+    checked = driver.check(source)
+    errors = [d for d in checked.diagnostics if d.severity == "error"]
+    if errors:
+        raise FibError(errors)
+    choices = {o.name: o for o in checked.objectives}
+    if name is None and len(choices) == 1:
+        name = next(iter(choices))
+    if name not in choices:
+        asked = f"no objective `{name}` in this file" if name else "this file has several objectives"
+        found = Diagnostics(source)
+        found.add("FIB004", asked, None, nearest(name or "", choices))
+        raise FibError(found.found)
+    objective = Objective(checked, choices[name], choices[name].defaults)
+    return objective.with_params(**values) if values else objective
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the reference says of a batch. Arrays are numpy float64, shaped like `logp`.
+
+    Attributes:
+        loss: -J.
+        gated_ratio: G of each token, 0 under the mask.
+        gradient: d loss / d logp, 0 under the mask.
+        metrics: the same names and meanings as the loss module's.
+    """
+
+    loss: float
+    gated_ratio: Any
+    gradient: Any
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A checked objective with values for its parameters."""
+
+    checked: driver.Checked
+    typed: TypedObjective
+    params: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return self.typed.name
+
+    @property
+    def doc(self) -> str:
+        return self.typed.doc
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The ids a batch must bring."""
+        return self.typed.keys
+
+    @property
+    def declared(self) -> tuple[TypedParam, ...]:
+        """The parameters with their spaces, defaults and ranges."""
+        return self.typed.params
+
+    def with_params(self, **values: float) -> Objective:
+        """The same objective with other parameter values; its promises are checked again.
+
+        Raises:
+            FibError: an unknown parameter, a value outside its range, a broken `require`.
+        """
+        found = Diagnostics(self.checked.source)
+        known = {p.name: p for p in self.typed.params}
+        for name, value in values.items():
+            if name not in known:
+                message = f"objective `{self.name}` has no parameter `{name}`"
+                found.add("FIB107", message, None, nearest(name, known))
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                found.add("FIB107", f"`{name}` is a number, not {value!r}", None)
+            elif float(value) not in known[name].range or value in (float("inf"), -float("inf")):
+                span = known[name].span
+                message = f"{name} = {value:g} is not in {known[name].range}"
+                found.add("FIB403", message, span, "choose a value inside the declared range")
+        if not found.found:
+            merged = {**self.params, **{n: float(v) for n, v in values.items()}}
+            decide_requires(self.typed, merged, found)
+        if found.found:
+            raise FibError(found.in_order())
+        return replace(self, params=merged)
+
+    @cached_property
+    def program(self) -> Program:
+        """The IR as the theory writes it, which the reference interpreter evaluates."""
+        return driver.reference_program(self.typed)
+
+    # --- the reference --------------------------------------------------------------------------
+
+    def gated_ratio(
+        self,
+        logp: Any,
+        old_logp: Any,
+        advantages: Any,
+        mask: Any,
+        keys: Mapping[str, Any] | None = None,
+        *,
+        cu_seqlens: Any = None,
+    ) -> Any:
+        """G of every token by the reference interpreter, float64, 0 under the mask.
+
+        Takes what the loss module takes, as torch tensors or numpy arrays, and returns the same
+        kind, shaped like `logp`. From torch tensors the result is differentiable with respect to
+        `logp`, by the interpreter's own pull-back.
+
+        Raises:
+            fibc.batch.BatchError: a ValueError naming the tensor and the level.
+        """
+        arguments = (logp, old_logp, advantages, mask, keys, cu_seqlens)
+        if type(logp).__module__.partition(".")[0] == "torch":
+            from fibdsl.runtime.reference import gated_ratio
+
+            return gated_ratio(self, *arguments)
+        from fibc import interp
+
+        batch = self.batch(*arguments)
+        return batch.scatter(interp.run(self.program, batch, self.params).gated_ratio)
+
+    def evaluate(
+        self,
+        logp: Any,
+        old_logp: Any,
+        advantages: Any,
+        mask: Any,
+        keys: Mapping[str, Any] | None = None,
+        *,
+        cu_seqlens: Any = None,
+        normalizers: Mapping[str, float] | None = None,
+    ) -> Evaluation:
+        """Loss, gradient, gated ratios and metrics by the reference interpreter.
+
+        Raises:
+            fibc.batch.BatchError: a ValueError naming the tensor and the level.
+        """
+        import numpy as np
+
+        from fibc import interp
+
+        batch = self.batch(logp, old_logp, advantages, mask, keys, cu_seqlens)
+        run = interp.run(self.program, batch, self.params, normalizers)
+        gradient = interp.pullback(run, self.program.objective, -np.ones(1))
+        return Evaluation(
+            run.loss,
+            batch.scatter(run.gated_ratio),
+            batch.scatter(gradient),
+            interp.metrics(run),
+        )
+
+    def batch(
+        self,
+        logp: Any,
+        old_logp: Any,
+        advantages: Any,
+        mask: Any,
+        keys: Mapping[str, Any] | None = None,
+        cu_seqlens: Any = None,
+    ) -> Batch:
+        """The batch as the reference sees it; torch tensors or numpy arrays."""
+        from fibc.batch import make_batch
+
+        arrays = [_array(t) for t in (logp, old_logp, advantages, mask)]
+        ids = {name: _array(t) for name, t in (keys or {}).items()}
+        return make_batch(self.typed.levels, *arrays, ids, _array(cu_seqlens))
+
+    # --- the compiled loss ----------------------------------------------------------------------
+
+    def source(self) -> str:
+        """The text of the generated module: needs only torch, and is what `compile` runs."""
+        return driver.compile_objective(self.typed, self.checked)
+
+    def compile(self, *, backend: str | None = "inductor") -> FusedLoss:
+        """The loss as a torch.nn.Module: one fused graph that returns loss and gradient.
+
+        Args:
+            backend: of torch.compile; None runs the generated code eagerly.
+        """
+        text = self.source()
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        filename = f"<fibdsl {self.name} {digest}>"
+        # Registered so that tracebacks and torch.compile's messages show the generated lines.
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        module = types.ModuleType(f"fibdsl_generated_{self.name}_{digest}")
+        sys.modules[module.__name__] = module
+        exec(builtins.compile(text, filename, "exec"), module.__dict__)
+        loss: FusedLoss = module.Loss(backend, **self.params)
+        loss.guard = lambda values: self.with_params(**values)
+        return loss
+
+
+def _array(tensor: Any) -> Any:
+    """A numpy array of a tensor; bfloat16, which numpy lacks, becomes float32."""
+    if type(tensor).__module__.partition(".")[0] != "torch":
+        return tensor
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point() and str(tensor.dtype) not in ("torch.float32", "torch.float64"):
+        tensor = tensor.float()
+    return tensor.numpy()

@@ -1,0 +1,5 @@
+"""`python -m fibdsl`: the same as `fib`."""
+
+from fibdsl.cli.main import entry
+
+entry()

@@ -1,0 +1,54 @@
+"""`fib eval`: a spec on a batch, by the reference interpreter."""
+
+from __future__ import annotations
+
+import argparse
+
+from fibdsl.cli.options import add_spec, load_spec
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "eval",
+        help="evaluate a spec on a batch: loss, what each level did, gradient",
+        description="Evaluates a spec on a batch of rollouts with the reference interpreter, in "
+        "float64 and without torch: the loss, a table of what each level's gate did, and on "
+        "request gated ratios and gradient.",
+        epilog="A batch file (.safetensors or .npz) holds logp, old_logp, advantages, mask, "
+        "(B, T) padded or (N,) packed with cu_seqlens, and the integer ids of each key the spec "
+        "names, (B,) or token-shaped. Other entries are not looked at.",
+    )
+    add_spec(command)
+    command.add_argument("--batch", required=True, metavar="FILE", help="the batch file")
+    command.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write gated_ratio and gradient (d loss / d logp), float64, shaped like logp",
+    )
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from fibdsl.files import read_tensors, write_tensors
+    from fibdsl.report import report, table
+
+    objective = load_spec(options)
+    tensors = read_tensors(options.batch)
+    missing = [n for n in ("logp", "old_logp", "advantages", "mask") if n not in tensors]
+    missing += [key for key in objective.keys if key not in tensors]
+    if missing:
+        raise ValueError(
+            f"{options.batch} has no {', '.join(missing)}; it has {', '.join(sorted(tensors))}"
+        )
+    batch = [tensors[name] for name in ("logp", "old_logp", "advantages", "mask")]
+    keys = {key: tensors[key] for key in objective.keys}
+    cu_seqlens = tensors.get("cu_seqlens")
+    evaluation = objective.evaluate(*batch, keys, cu_seqlens=cu_seqlens)
+    if options.out:
+        write_tensors(
+            options.out, {"gated_ratio": evaluation.gated_ratio, "gradient": evaluation.gradient}
+        )
+    result = report(objective, objective.batch(*batch, keys, cu_seqlens).sizes, evaluation)
+    print(result.model_dump_json(indent=2) if options.json else table(result))
+    return 0

@@ -1,0 +1,85 @@
+"""`fib`: picks the subcommand and turns what goes wrong into an exit code.
+
+0 clean; 1 findings about a spec; 2 usage, a file that cannot be read, or a bad batch; 3 our bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from fibdsl._version import __version__
+from fibdsl.cli import check, compile, eval, specs
+from fibdsl.diagnostics.diagnostic import FibError
+from fibdsl.diagnostics.render.full import render
+
+COMMANDS = (check, compile, eval, specs)
+
+_EPILOG = """\
+a first session:
+  fib specs                                    list the shipped objectives
+  fib specs fiberpo > mine.fib                 start from one of them
+  fib check mine.fib                           every mistake at once, with a caret
+  fib eval mine.fib --batch rollouts.safetensors
+  fib compile mine.fib -o loss.py              a torch module that needs only torch
+
+exit codes: 0 clean, 1 findings, 2 usage or input/output, 3 a bug of fibdsl
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    root = argparse.ArgumentParser(
+        prog="fib",
+        description="Policy losses for language-model RL: check, evaluate and compile .fib specs.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"fib {__version__}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.register(commands)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except FibError as error:
+        print(render(error.diagnostics), file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, say) has had enough; Python must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, ValueError) as error:
+        print(f"fib {options.command}: {_reason(error)}", file=sys.stderr)
+        return 2
+    except Exception:
+        traceback.print_exc()
+        print(
+            "fib: this is a bug of fibdsl; please report it with the spec and the lines above",
+            file=sys.stderr,
+        )
+        return 3
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error)
+
+
+def entry() -> None:
+    """The console script."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,121 @@
+"""What `fib eval` says, as data (and so as JSON) and as a table."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from fibdsl.api import Evaluation, Objective
+from fibdsl.types import TOKEN
+
+
+class GateReport(BaseModel):
+    """One gate in one sign channel: the share of non-empty cells in each regime."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sign: str
+    regimes: dict[str, float]
+
+
+class LevelReport(BaseModel):
+    """One level: how many cells, how far they drifted (nats, or r - 1), what its gate did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    level: str
+    key: str | None
+    cells: int
+    drift: dict[str, float]
+    role: str | None
+    gate: str | None
+    channels: list[GateReport]
+
+
+class EvalReport(BaseModel):
+    """The reference's verdict on one batch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    objective: str
+    spec: str
+    params: dict[str, float]
+    tokens: int
+    trajectories: int
+    loss: float
+    gradient_norm: float
+    levels: list[LevelReport]
+    metrics: dict[str, float]
+
+
+def report(objective: Objective, sizes: dict[str, int], evaluation: Evaluation) -> EvalReport:
+    """Collects what a batch did to an objective; levels from the coarsest to the token."""
+    metrics = evaluation.metrics
+    levels = []
+    for level in reversed(objective.typed.levels):
+        gate = objective.typed.gates.get(level.name)
+        channels = []
+        for sign in ("plus", "minus"):
+            stem = f"regime/{level.name}/{sign}/"
+            regimes = {k.removeprefix(stem): v for k, v in metrics.items() if k.startswith(stem)}
+            if regimes:
+                channels.append(GateReport(sign=sign, regimes=regimes))
+        drift_stem = f"drift/{level.name}"
+        levels.append(
+            LevelReport(
+                level=level.name,
+                key=level.key,
+                cells=sizes[level.name],
+                drift={
+                    k.removeprefix(drift_stem).lstrip("/") or "net": v
+                    for k, v in metrics.items()
+                    if k == drift_stem or k.startswith(drift_stem + "/")
+                },
+                role=gate.role if gate else None,
+                gate=gate.rule.name if gate else None,
+                channels=channels,
+            )
+        )
+    return EvalReport(
+        objective=objective.name,
+        spec=objective.checked.source.path,
+        params=dict(objective.params),
+        tokens=sizes[TOKEN],
+        trajectories=sizes["trajectory"],
+        loss=evaluation.loss,
+        gradient_norm=float((evaluation.gradient**2).sum() ** 0.5),
+        levels=levels,
+        metrics=metrics,
+    )
+
+
+def table(result: EvalReport) -> str:
+    """The report for people."""
+    params = ", ".join(f"{k} = {v:g}" for k, v in result.params.items()) or "none"
+    lines = [
+        f"{result.objective}  ({result.spec})",
+        f"  params         {params}",
+        f"  batch          {result.trajectories} trajectories, {result.tokens} tokens",
+        f"  loss           {result.loss:.9g}",
+        f"  gradient norm  {result.gradient_norm:.6g}",
+        "",
+        f"  {'level':<12}{'cells':>7}  {'gate':<16}{'sign':<7}{'drift':>10}   regimes, share of cells",
+    ]
+    for level in result.levels:
+        gate = f"{level.role} {level.gate}" if level.gate else "-"
+        signs = [c.sign for c in level.channels] or list(level.drift)
+        for position, sign in enumerate(signs):
+            regimes = next((c.regimes for c in level.channels if c.sign == sign), {})
+            shares = "  ".join(f"{name} {share:6.1%}" for name, share in regimes.items())
+            drift = level.drift.get(sign, level.drift.get("net", 0.0) if position == 0 else None)
+            first = position == 0
+            lines.append(
+                f"  {level.level if first else '':<12}{level.cells if first else '':>7}  "
+                f"{gate if first else '':<16}{sign:<7}"
+                + (f"{drift:>10.5f}" if drift is not None else " " * 10)
+                + f"   {shares}".rstrip()
+            )
+    lines.append("")
+    for name in ("tokens_clipped", "ratio/mean", "gated_ratio/mean", "kl/k1", "kl/k3"):
+        if name in result.metrics:
+            lines.append(f"  {name:<18}{result.metrics[name]:.6g}")
+    return "\n".join(lines)

@@ -7,7 +7,7 @@ import hashlib
 import linecache
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -258,11 +258,11 @@ class Objective:
         """The text of the generated module: needs only torch, and is what `compile` runs."""
         return driver.compile_objective(self.typed, self.checked)
 
-    def compile(self, *, backend: str | None = "inductor") -> FusedLoss:
+    def compile(self, *, backend: str | Callable[..., Any] | None = "inductor") -> FusedLoss:
         """The loss as a torch.nn.Module: one fused graph that returns loss and gradient.
 
         Args:
-            backend: of torch.compile; None runs the generated code eagerly.
+            backend: of torch.compile (a name or a function); None runs the generated code eagerly.
         """
         text = self.source()
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]

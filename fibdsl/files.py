@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,25 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def read_tensors(path: str | Path) -> dict[str, Array]:
+def read_tensors(
+    path: str | Path, needed: Iterable[str] | None = None, optional: Iterable[str] = ()
+) -> dict[str, Array]:
     """The tensors of a .safetensors or .npz file, by name; bfloat16 becomes float32.
+
+    Args:
+        needed: names that must be there; if given, only these and the optional ones are looked at.
+        optional: names that may be there.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is of neither format, or damaged.
+        ValueError: it is of neither format, damaged, or lacks a tensor.
     """
     path = Path(path)
     if path.suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except OSError:
+                return _pick(path, archive.files, archive.__getitem__, needed, optional)
+        except (OSError, _Missing):
             raise
         except Exception as error:
             raise ValueError(f"{path} is not a readable .npz file: {error}") from None
@@ -35,9 +42,31 @@ def read_tensors(path: str | Path) -> dict[str, Array]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        return {name: _array(path, name, t) for name, t in deserialize(path.read_bytes())}
+        found = dict(deserialize(path.read_bytes()))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable .safetensors file: {error}") from None
+    return _pick(path, found, lambda name: _array(path, name, found[name]), needed, optional)
+
+
+class _Missing(ValueError):
+    """A file without a tensor that is needed."""
+
+
+def _pick(
+    path: Path,
+    names: Iterable[str],
+    read: Callable[[str], Array],
+    needed: Iterable[str] | None,
+    optional: Iterable[str],
+) -> dict[str, Array]:
+    there = sorted(names)
+    if needed is None:
+        return {name: read(name) for name in there}
+    needed = list(needed)
+    missing = [name for name in needed if name not in there]
+    if missing:
+        raise _Missing(f"{path} has no {', '.join(missing)}; it has {', '.join(there) or 'none'}")
+    return {name: read(name) for name in there if name in needed or name in optional}
 
 
 _TYPES = {
@@ -48,6 +77,9 @@ _TYPES = {
     "I32": np.int32,
     "I16": np.int16,
     "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
@@ -92,15 +124,31 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)  # a device or a pipe: nothing that could be replaced
+        return
+    target = os.path.realpath(path)  # a link stays a link
+    try:
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".fib.")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        # mkstemp makes private files; give it the mode any new file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
+        os.chmod(temporary, _mode(target))
+        os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _mode(target: str) -> int:
+    """The mode of the file to be replaced, or the one any new file would have: mkstemp's are
+    private."""
+    if os.path.exists(target):
+        return os.stat(target).st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -87,6 +87,8 @@ def _value(op: ir.Op, r: Run) -> Floats:
             return _sum(finer, _up(op, r), batch.sizes[level])
         case ir.PushForward(_, level, x):
             return _sum(v[x], _up(op, r), batch.sizes[level])
+        case ir.Weighted(_, _, x, count):
+            return v[x] * v[count]
         case ir.Mean(_, _, total, count):
             return v[total] / np.maximum(v[count], 1.0)
         case ir.Lift(_, level, x):
@@ -236,6 +238,8 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
             return _merge((up, np.where(chosen, g, 0.0)), (down, np.where(chosen, 0.0, g)))
         case ir.PushForward(_, _, x):
             return {x: g[_up(op, r)]}
+        case ir.Weighted(_, _, x, count):
+            return {x: g * v[count]}
         case ir.Mean(_, _, total, count):
             return {total: g / np.maximum(v[count], 1.0)}
         case ir.Lift(_, level, x):

@@ -90,17 +90,17 @@ class _Lowering:
         return self.add(ir.Channel("x" + _suffix(sign), TOKEN, signal, sign))
 
     def aggregates(self, x: str, sign: Lean) -> dict[str, str]:
-        """S at every level of the chain: S_0 = x, S_{l+1} the mean over `aggregates[l+1]`."""
+        """S at every level of the chain: S_0 = x, S_{l+1} = pi_* S_l, the mean over the children,
+        each weighed by how many cells of the level `aggregates[l+1]` it holds."""
         S = {TOKEN: x}
         names = self.spec.level_names
-        for level in names[1:]:
-            over = self.spec.aggregates[level]
-            path = self.path(over, level)
-            total = S[over]
-            for step in path:
-                total = self.add(
-                    ir.PushForward(f"sum.{over}.{step}" + _suffix(sign), step, total)
-                )
+        for fine, level in zip(names, names[1:], strict=False):
+            over, child = self.spec.aggregates[level], S[fine]
+            if over != fine:
+                weight = self.count(over, fine)
+                name = f"weighted.{fine}.{over}" + _suffix(sign)
+                child = self.add(ir.Weighted(name, fine, child, weight))
+            total = self.add(ir.PushForward(f"sum.{fine}.{level}" + _suffix(sign), level, child))
             S[level] = self.add(
                 ir.Mean(f"S.{level}" + _suffix(sign), level, total, self.count(over, level))
             )

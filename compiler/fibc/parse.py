@@ -16,9 +16,9 @@ from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
-# Where the parser may take up again after an error.
+# Where the parser may take up again after an error, where they start a statement.
 _RESUME = frozenset(
-    "OBJECTIVE DOC PARAM SIGNAL LEVELS AT BASE FIBER AGGREGATE REDUCE REQUIRE RBRACE".split()
+    "OBJECTIVE DOC PARAM SIGNAL LEVELS AT BASE FIBER AGGREGATE REDUCE REQUIRE".split()
 )
 
 
@@ -56,14 +56,14 @@ def _parse_tokens(source: Source, diagnostics: Diagnostics) -> Tree[Any] | None:
     tokens = list(grammar().lex(source.text))
     end = Token("$END", "", start_pos=len(source.text), end_pos=len(source.text))
     parser = grammar().parse_interactive("")
-    parser.lexer_thread.state.last_token = tokens[-1] if tokens else None
     index = 0
     while True:
         token = tokens[index] if index < len(tokens) else end
         try:
             result = parser.feed_token(token)
         except UnexpectedToken:
-            syntax_errors.report(parser, token, source, diagnostics)
+            previous = tokens[index - 1] if index else None
+            syntax_errors.report(parser, previous, token, diagnostics)
             resumed = _resume(parser, tokens, index)
             if resumed is None:
                 return None
@@ -75,28 +75,61 @@ def _parse_tokens(source: Source, diagnostics: Diagnostics) -> Tree[Any] | None:
 
 
 def _resume(
-    parser: InteractiveParser, tokens: list[Token], index: int
+    parser: InteractiveParser, tokens: list[Token], failed: int
 ) -> tuple[InteractiveParser, int] | None:
-    """The parser and the token to go on with: the nearest keyword accepted by an open construct."""
-    # At least one token of progress: the token that failed may itself start the next statement.
-    for position in range(index, len(tokens)):
-        if tokens[position].type not in _RESUME:
+    """The parser and the token to go on with: the nearest place where an open construct can."""
+    brace = _fed(parser, Token("LBRACE", "{"))
+    if brace and failed < len(tokens) and tokens[failed].type in _RESUME:
+        if _fed(brace, tokens[failed]):
+            return brace, failed
+    braces = 0
+    for position, token in enumerate(tokens[failed:], failed):
+        # What follows an unclosed text on its line is prose.
+        if tokens[failed] == '"' and token.line == tokens[failed].line:
             continue
-        depth = len(parser.parser_state.state_stack)
-        for kept in range(depth, 0, -1):
-            trial = parser.copy()
-            state = trial.parser_state
-            del state.state_stack[kept:]
-            # The value stack holds one value a state above the start state.
-            del state.value_stack[kept - 1 :]
-            try:
-                trial.copy().feed_token(tokens[position])
-            except UnexpectedToken:
-                continue
-            if position == index and kept == depth:
-                continue
-            return trial, position
+        if token.type == "LBRACE":
+            if _fed(parser, token):
+                return parser, position
+            braces += 1
+        elif token.type == "RBRACE" and braces:
+            braces -= 1
+        elif token.type == "RBRACE" or (
+            token.type in _RESUME and _starts_statement(tokens, position)
+        ):
+            resumed = _unwound(parser, token)
+            if resumed is not None:
+                return resumed, position
     return None
+
+
+def _starts_statement(tokens: list[Token], position: int) -> bool:
+    """Whether a keyword is where statements start; elsewhere it is a name someone chose."""
+    if position == 0 or tokens[position - 1].type in ("LBRACE", "RBRACE"):
+        return True
+    return tokens[position - 1].line != tokens[position].line
+
+
+def _unwound(parser: InteractiveParser, token: Token) -> InteractiveParser | None:
+    """The parser, of what it has open only so much left that it accepts `token`; or None."""
+    for kept in range(len(parser.parser_state.state_stack), 0, -1):
+        trial = parser.copy(deepcopy_values=False)
+        del trial.parser_state.state_stack[kept:]
+        # The value stack holds one value a state above the start state.
+        del trial.parser_state.value_stack[kept - 1 :]
+        if _fed(trial, token):
+            return trial
+    return None
+
+
+def _fed(parser: InteractiveParser, token: Token) -> InteractiveParser | None:
+    """A copy of the parser after `token`, or None where it does not accept that."""
+    # The copies share their values; after an error nobody looks at the tree.
+    trial = parser.copy(deepcopy_values=False)
+    try:
+        trial.feed_token(token)
+    except UnexpectedToken:
+        return None
+    return trial
 
 
 class _Builder:

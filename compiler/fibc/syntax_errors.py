@@ -1,7 +1,7 @@
 """A hand-written message for each syntax error people make.
 
-grammar/syntax_errors.yaml holds wrong examples with their messages; an example stands for every
-text that fails in the same parser state, at the same kind of token.
+grammar/syntax_errors.yaml holds wrong examples with their messages. As the state of an LALR parser
+says what may follow, an example stands for every text that fails in the same state.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.resources import folder
-from fibdsl.source import Source, Span
+from fibdsl.source import Span
 from lark import Token
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
@@ -39,67 +39,126 @@ _SHOWN = {
 }
 
 
+_UNKNOWN_HELP = {
+    "'": 'a text stands in double quotes, as in `doc "..."`',
+    ";": "nothing ends a statement; delete it",
+}
+_PLAIN_ASCII = "a spec is plain ASCII: names, numbers, + - * / ( ) [ ] { } , < = : and #"
+
+Failure = tuple[int, str | None, str | None]
+"""Where a text fails: the parser's state, the kind of token, the token; None stands for any."""
+
+
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class Label:
+    """What to say. A message that names `{token}` is about the token that failed; any other is
+    about something missing before it. Without a help of its own the expected tokens are listed."""
+
     message: str
     help: str | None
 
+    @property
+    def of_missing(self) -> bool:
+        return "{token}" not in self.message
+
 
 def report(
-    parser: InteractiveParser, token: Token, source: Source, diagnostics: Diagnostics
+    parser: InteractiveParser, previous: Token | None, token: Token, diagnostics: Diagnostics
 ) -> None:
-    """Adds the diagnostic for `token`, which `parser` does not accept."""
-    span = Span(token.start_pos or 0, token.end_pos or 0)
+    """Adds the diagnostic for `token`, which `parser` does not accept after `previous`."""
+    label = _label(parser, previous, token)
+    help = label.help.replace("{token}", token) if label.help else _expected(parser, token)
+    if previous is not None and label.of_missing:
+        span = Span(_end(previous), _end(previous))
+    else:
+        span = Span(token.start_pos or 0, _end(token))
+    code = "FIB002" if token.type == "UNKNOWN" and token != '"' else "FIB001"
+    diagnostics.add(code, label.message.replace("{token}", token), span, help)
+
+
+def _label(parser: InteractiveParser, previous: Token | None, token: Token) -> Label:
+    states, labels = (parser.parser_state.position, _ended(parser)), _labels()
+    for state in states:
+        for failure in ((state, token.type, str(token)), (state, token.type, None)):
+            if failure in labels:
+                return labels[failure]
+    if token.type == "$END":
+        return Label("the file ends too early", None)
+    if token == '"':
+        return Label("this `{token}` opens a text that is not closed on its line", "end it with `\"`")
     if token.type == "UNKNOWN":
-        if token == '"':
-            diagnostics.add("FIB001", "this text is not closed on its line", span, 'end it with `"`')
-        else:
-            help = "a spec is plain ASCII: names, numbers, + - * / ( ) [ ] { } , < = : and #"
-            diagnostics.add("FIB002", f"the language does not use `{token}`", span, help)
-        return
-    labelled = _labels().get(_signature(parser, token))
-    if labelled is not None:
-        diagnostics.add("FIB001", labelled.message.format(token=token), span, labelled.help)
-        return
-    expected = sorted(_show(name) for name in parser.accepts())
-    found = "the file ends here" if token.type == "$END" else f"`{token}` does not belong here"
-    diagnostics.add("FIB001", found, span, "expected " + _alternatives(expected))
+        return Label("the language does not use `{token}`", _UNKNOWN_HELP.get(token, _PLAIN_ASCII))
+    same_line = previous is not None and previous.line == token.line
+    if same_line and token.type == token.upper() and "NAME" in parser.accepts():
+        return Label("`{token}` is a word of the language and cannot be a name", "choose another")
+    for state in states:
+        if (state, None, None) in labels:
+            return labels[state, None, None]
+    return Label("`{token}` does not belong here", None)
 
 
-def _show(terminal: str) -> str:
-    return _SHOWN.get(terminal, f"`{terminal.lower()}`")
+def _ended(parser: InteractiveParser) -> int:
+    """The state the parser gets into when what stands before is complete: the same one after
+    every statement of an objective, say. Its own state where it cannot be complete."""
+    for closing in ("RPAR", "RBRACE", "OBJECTIVE"):
+        trial = parser.copy(deepcopy_values=False)
+        try:
+            trial.feed_token(Token(closing, ""))
+        except UnexpectedToken:
+            continue
+        *_, state, _ = trial.parser_state.state_stack
+        return state
+    return parser.parser_state.position
 
 
-def _alternatives(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
+def _end(token: Token) -> int:
+    return token.end_pos or 0
 
 
-def _signature(parser: InteractiveParser, token: Token) -> tuple[int, str]:
-    return parser.parser_state.position, token.type
+def _expected(parser: InteractiveParser, token: Token) -> str:
+    """A help text: the keyword that `token` nearly is, or all that can stand here."""
+    accepted = parser.accepts()
+    if token.type == "NAME":
+        near = nearest(token, [name.lower() for name in accepted if name not in _SHOWN])
+        if near.startswith("did"):
+            return near
+    names = sorted(_SHOWN.get(name, f"`{name.lower()}`") for name in accepted)
+    return "expected " + (
+        names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
+    )
 
 
 @cache
-def _labels() -> dict[tuple[int, str], Labelled]:
-    import yaml
-
-    from fibc.parse import grammar
-
-    text = (folder("grammar") / "syntax_errors.yaml").read_text(encoding="utf-8")
-    labels: dict[tuple[int, str], Labelled] = {}
-    for entry in yaml.safe_load(text):
+def _labels() -> dict[Failure, Label]:
+    labels: dict[Failure, Label] = {}
+    for entry in entries():
         for example in entry["examples"]:
-            signature = _failure(grammar(), example)
-            labels.setdefault(signature, Labelled(entry["message"], entry.get("help")))
+            labels.setdefault(failure(entry, example), Label(entry["message"], entry.get("help")))
     return labels
 
 
-def _failure(lark: Any, text: str) -> tuple[int, str]:
-    """Where `text` fails."""
-    parser = lark.parse_interactive("")
-    tokens = [*lark.lex(text), Token("$END", "")]
-    for token in tokens:
+def entries() -> Any:
+    """The entries of grammar/syntax_errors.yaml."""
+    import yaml
+
+    return yaml.safe_load((folder("grammar") / "syntax_errors.yaml").read_text(encoding="utf-8"))
+
+
+def failure(entry: Any, example: str) -> Failure:
+    """What an example of an entry stands for."""
+    from fibc.parse import grammar
+
+    parser = grammar().parse_interactive("")
+    for token in [*grammar().lex(example), Token("$END", "")]:
         try:
             parser.feed_token(token)
         except UnexpectedToken:
-            return _signature(parser, token)
-    raise AssertionError(f"grammar/syntax_errors.yaml: this example is not wrong:\n{text}")
+            state = _ended(parser) if entry.get("ended") else parser.parser_state.position
+            match entry.get("match", "token"):
+                case "word":
+                    return state, token.type, str(token)
+                case "token":
+                    return state, token.type, None
+                case _:
+                    return state, None, None
+    raise AssertionError(f"grammar/syntax_errors.yaml: this example is not wrong:\n{example}")

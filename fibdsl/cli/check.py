@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         if not Path(path).is_dir():
             files.append(path)
             continue
-        inside = sorted(Path(path).rglob("*.fib"))
+        inside = sorted(file for file in Path(path).rglob("*.fib") if file.is_file())
         if not inside:
             raise ValueError(f"{path}: no .fib file in this folder")
         files += inside

@@ -7,7 +7,6 @@ import sys
 
 from fibdsl.cli.options import add_spec, load_spec
 from fibdsl.diagnostics.render.full import render
-from fibdsl.files import write_text
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,8 +31,10 @@ def run(options: argparse.Namespace) -> int:
     if objective.checked.diagnostics:
         print(render(objective.checked.diagnostics), file=sys.stderr)
     if options.output is None:
-        sys.stdout.write(text)
+        print(text, end="")
     else:
+        from fibdsl.files import write_text
+
         write_text(options.output, text)
         print(f"{options.output}: class Loss of objective {objective.name}", file=sys.stderr)
     return 0

@@ -34,14 +34,9 @@ def run(options: argparse.Namespace) -> int:
     from fibdsl.report import report, table
 
     objective = load_spec(options)
-    tensors = read_tensors(options.batch)
-    missing = [n for n in ("logp", "old_logp", "advantages", "mask") if n not in tensors]
-    missing += [key for key in objective.keys if key not in tensors]
-    if missing:
-        raise ValueError(
-            f"{options.batch} has no {', '.join(missing)}; it has {', '.join(sorted(tensors))}"
-        )
-    batch = [tensors[name] for name in ("logp", "old_logp", "advantages", "mask")]
+    names = ("logp", "old_logp", "advantages", "mask")
+    tensors = read_tensors(options.batch, [*names, *objective.keys], ["cu_seqlens"])
+    batch = [tensors[name] for name in names]
     keys = {key: tensors[key] for key in objective.keys}
     cu_seqlens = tensors.get("cu_seqlens")
     evaluation = objective.evaluate(*batch, keys, cu_seqlens=cu_seqlens)

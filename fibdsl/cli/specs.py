@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from fibdsl.api import load
 from fibdsl.diagnostics.diagnostic import nearest
@@ -27,9 +26,9 @@ def run(options: argparse.Namespace) -> int:
     if options.name is None:
         width = max(map(len, specs))
         for name in specs:
-            print(f"{name:{width}}  {load(name).doc}")
+            print(f"{name:{width}}  {load(specs[name]).doc}")
         return 0
     if options.name not in specs:
         raise ValueError(f"no shipped spec '{options.name}'; {nearest(options.name, specs)}")
-    sys.stdout.write(specs[options.name].read_text(encoding="utf-8"))
+    print(specs[options.name].read_text(encoding="utf-8"), end="")
     return 0

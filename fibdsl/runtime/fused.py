@@ -6,6 +6,7 @@ library, and knows nothing of any one objective: a generated module gives it an 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -90,9 +91,11 @@ def average(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
-def blend(share: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """`first` with weight `share`, `second` with the rest."""
-    return share * first + (1.0 - share) * second
+def shares(regime: Tensor, regimes: int, counted: Tensor, total: Tensor) -> Tensor:
+    """The weight `counted` of the cells in each regime, (regimes,), over the weight `total`."""
+    index = torch.arange(regimes, device=regime.device).reshape(-1, *[1] * regime.dim())
+    hits = torch.where(regime.unsqueeze(0) == index, counted, 0.0)
+    return hits.flatten(1).sum(1) / total.sum().clamp(min=1)
 
 
 # --- numerics -----------------------------------------------------------------------------------
@@ -286,11 +289,19 @@ class _SavedGradient(torch.autograd.Function):
         return grad * grad_loss.to(grad.dtype), None
 
 
+def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Trainers call losses under autocast; sums must keep their precision all the same."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
+
+
 class FusedLoss(torch.nn.Module):
     """A policy loss with its gradient, compiled into one graph a layout and number type.
 
     Args:
-        backend: of torch.compile; None runs the same code eagerly, for debugging.
+        backend: of torch.compile (a name or a function); None runs the same code eagerly, for
+            debugging.
         guard: called with all values before any change; raises to refuse it (an attribute).
         **params: values of the objective's parameters; the others have their defaults.
 
@@ -299,7 +310,10 @@ class FusedLoss(torch.nn.Module):
     """
 
     def __init__(
-        self, objective: Objective, backend: str | None = "inductor", **params: float
+        self,
+        objective: Objective,
+        backend: str | Callable[..., Any] | None = "inductor",
+        **params: float,
     ) -> None:
         super().__init__()
         self.objective = objective
@@ -422,7 +436,7 @@ class FusedLoss(torch.nn.Module):
 
         def joint(logp: Tensor) -> Any:
             with (
-                torch.autocast(logp.device.type, enabled=False),
+                _without_autocast(logp.device),
                 # Sizes that happen to be equal in one batch are not the same size.
                 torch.fx.experimental._config.patch(use_duck_shape=False),
             ):

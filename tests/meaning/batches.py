@@ -1,4 +1,4 @@
-"""Batches for the tests of meaning, and what they ask of the reference interpreter."""
+"""Batches and objectives for the tests of meaning, and Jacobians by the reference's pull-back."""
 
 from __future__ import annotations
 
@@ -10,55 +10,37 @@ from numpy.typing import NDArray
 import fibdsl
 from fibdsl.api import Objective
 from fibc import interp
+from tests.closed_forms import Batch, random_batch
 
 Tensors = dict[str, Any]
 
-# Coarse to fine; each trajectory key is a function of the one before it.
-TRAJECTORY_KEYS = ("campus", "data_source", "uid")
-TOKEN_KEYS = ("turn_id", "expert_id", "state_id")
+
+def random_tensors(rng: np.random.Generator, rows: int = 6, **options: Any) -> Tensors:
+    """`tensors_of` a random batch with holes, an empty row and exact zeros."""
+    defaults = {"drift": 0.2, "trajectory_drift": 0.1, "exact_one": 0.15, "empty_rows": 1}
+    batch = random_batch(rng, rows, 7, advantages="token", n_domains=4, **defaults | options)
+    return tensors_of(batch, rng)
 
 
-def ragged(
-    rng: np.random.Generator, rows: int = 6, width: int = 7, drift: float = 0.2, net: float = 0.1
-) -> Tensors:
-    """A padded batch with an empty row, exact zeros, NaN under the mask and nested ids.
+def tensors_of(batch: Batch, rng: np.random.Generator) -> Tensors:
+    """The arguments of `evaluate`, with more keys: `campus` (B,), `turn_id` and `expert_id` (B, T).
 
-    Trajectories lean to one side (`net`, nats), so that trajectory gates act, and turns are runs
-    of tokens.
+    Turns count within their trajectory; `turn_cell` names the same cells by ids of their own.
     """
-    lengths = rng.integers(1, width + 1, rows)
-    lengths[rng.integers(rows)] = 0
-    mask = np.arange(width) < lengths[:, None]
-    x = rng.normal(0, drift, (rows, width)) + rng.normal(0, net, (rows, 1))
-    x[rng.random(x.shape) < 0.15] = 0.0
-    old = -rng.exponential(1.0, x.shape)
-    # Multiples of 2**-30, so that logp - old_logp gives x back to the last bit.
-    x, old = (np.round(v * 2**30) / 2**30 for v in (x, old))
-    logp = old + x
-    logp[~mask], old[~mask] = np.nan, np.inf
-    advantages = np.where(mask, rng.normal(size=x.shape), np.nan)
-    uid = rng.integers(0, max(rows // 2, 1), rows)
-    names = rng.integers(-(2**62), 2**62, rows)
-    turns = np.cumsum(rng.random(x.shape) < 0.4, axis=1)
+    turns = np.cumsum(rng.random(batch.mask.shape) < 0.4, axis=1)
+    domains = np.unique(batch.keys["data_source"], return_inverse=True)[1]
     keys = {
-        "uid": names[uid],
-        "data_source": names[uid // 2],
-        "campus": names[uid // 4],
-        "turn_id": turns * (2**40) - 2**41,
-        "expert_id": rng.integers(-2, 2, x.shape) * 2**61,
-        "state_id": rng.integers(0, 5, x.shape) - 3,
+        **batch.keys,
+        "campus": domains // 2 - 2**60,
+        "turn_id": turns * 2**40 - 2**41,
+        "turn_cell": turns + 100 * np.arange(len(turns))[:, None],
+        "expert_id": rng.integers(-2, 2, turns.shape) * 2**61,
     }
-    return {
-        "logp": logp,
-        "old_logp": old,
-        "advantages": advantages,
-        "mask": mask,
-        "keys": keys,
-    }
+    return {**vars(batch), "keys": keys}
 
 
 def of_log_ratios(x: Any, advantages: Any = 1.0, **keys: Any) -> Tensors:
-    """A padded batch without a gap whose log-ratios are exactly `x`, (B, T)."""
+    """A batch without a gap whose log-ratios are exactly `x`."""
     x = np.asarray(x, np.float64)
     return {
         "logp": x,
@@ -67,6 +49,11 @@ def of_log_ratios(x: Any, advantages: Any = 1.0, **keys: Any) -> Tensors:
         "mask": np.ones(x.shape, bool),
         "keys": keys,
     }
+
+
+def log_ratios(tensors: Tensors) -> NDArray[np.float64]:
+    """x of each token, 0 under the mask."""
+    return np.where(tensors["mask"], tensors["logp"] - tensors["old_logp"], 0.0)
 
 
 def with_log_ratios(tensors: Tensors, x: Any) -> Tensors:

@@ -10,7 +10,7 @@ import ast
 import builtins
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fibdsl._version import __version__
 from fibdsl.builtins import GATES
@@ -31,7 +31,9 @@ INPUTS = ("x", "advantages", "mask", "params", "levels")
 _LOSS_CLASS = '''class Loss(FusedLoss):
     """The loss module of this objective; see FusedLoss.forward for the call."""
 
-    def __init__(self, backend: str | None = "inductor", **params: float) -> None:
+    def __init__(
+        self, backend: str | Callable[..., Any] | None = "inductor", **params: float
+    ) -> None:
         super().__init__(OBJECTIVE, backend, **params)
 '''
 
@@ -277,6 +279,8 @@ class _Module:
                 if level == BATCH:
                     return py.method(v(x), "sum")
                 return py.method(py.name(self.level_names[level]), "sum", v(x))
+            case ir.Weighted(_, _, x, count):
+                return py.binary("*", v(x), v(count))
             case ir.Mean(_, _, total, count):
                 return py.call("mean", v(total), v(count))
             case ir.Lift(_, _, x):
@@ -371,63 +375,61 @@ class _Module:
     # --- metrics --------------------------------------------------------------------------------
 
     def metrics(self) -> list[ast.stmt]:
-        """The regime of each gate that is measured, then a line for each metric."""
-        gates = dict.fromkeys(
+        """Which cells count at each level, the regime of each gate, then a line a metric."""
+        body: list[ast.stmt] = []
+        weights: dict[str | None, str] = {None: "mask"}
+        for metric in self.program.metrics:
+            members = None if isinstance(metric, ir.TokensClipped) else metric.members
+            if members not in weights:
+                weights[members] = self.names.give("weight", f"present.{self.ops[members].level}")
+                present = py.call("present", py.name(self.value_name(members)))
+                body.append(py.assign(weights[members], present))
+        for name in self.measured_gates():
+            body.append(py.assign(self.regime_name(name), self.regime(name)))
+        body.append(py.assign("metrics", py.dictionary(())))
+        shares: dict[ir.RegimeShare, str] = {}
+        for metric in self.program.metrics:
+            if isinstance(metric, ir.RegimeShare):
+                # The regimes of one gate are counted together.
+                group = replace(metric, name="", regime="")
+                weight = py.name(weights[metric.members])
+                if group not in shares:
+                    stem = metric.name.removesuffix(metric.regime).strip("/")
+                    shares[group] = self.names.give("shares", stem.replace("regime", "shares"))
+                    body.append(py.assign(shares[group], self.shares(metric, weight)))
+                index = self.regimes(metric.gate).index(metric.regime)
+                value = py.item(py.name(shares[group]), py.constant(index))
+            elif isinstance(metric, ir.MeanOf):
+                values = py.name(self.value_name(metric.value))
+                value = py.call("average", values, py.name(weights[metric.members]))
+            else:
+                value = py.call("average", self.clipped(metric), py.name("mask"))
+            body.append(py.store("metrics", metric.name, value))
+        return body
+
+    def measured_gates(self) -> list[str]:
+        names = [
             name
             for metric in self.program.metrics
             if not isinstance(metric, ir.MeanOf)
             for name in metric.operands
             if isinstance(self.ops[name], ir.Gate)
-        )
-        body = [py.assign(self.regime_name(name), self.regime(name)) for name in gates]
-        body.append(py.assign("metrics", py.dictionary(())))
-        for metric in self.program.metrics:
-            body.append(py.store("metrics", metric.name, self.metric(metric)))
-        return body
+        ]
+        return list(dict.fromkeys(names))
+
+    def gate_of(self, name: str) -> ir.Gate:
+        gate = self.ops[name]
+        assert isinstance(gate, ir.Gate)
+        return gate
+
+    def regimes(self, gate: str) -> list[str]:
+        return [piece.regime for piece in GATES[self.gate_of(gate).kind].pieces]
 
     def regime_name(self, gate: str) -> str:
         return self.names.give("regime", f"regime.{gate}")
 
-    def metric(self, metric: ir.Metric) -> ast.expr:
-        match metric:
-            case ir.MeanOf(_, value, members):
-                return py.call("average", py.name(self.value_name(value)), self.weight(members))
-            case ir.RegimeShare():
-                share = self.hits(metric.gate, metric.regime)
-                if metric.down is not None and metric.up_share is not None:
-                    up = py.name(self.value_name(metric.up_share))
-                    share = py.call("blend", up, share, self.hits(metric.down, metric.regime))
-                if metric.sign is not None:
-                    gate = self.ops[metric.gate]
-                    assert isinstance(gate, ir.Gate)
-                    side = py.compare(
-                        py.name(self.value_name(gate.x)),
-                        ">=" if metric.sign > 0 else "<",
-                        py.constant(0.0),
-                    )
-                    share = py.call(
-                        py.dotted("torch", "where"), side, share, py.constant(0.0)
-                    )
-                return py.call("average", share, self.weight(metric.members))
-            case ir.TokensClipped(_, up, down):
-                acts = self.any_acts(up)
-                if up != down:
-                    acts = py.call(
-                        py.dotted("torch", "where"),
-                        py.compare(py.name("advantages"), ">=", py.constant(0.0)),
-                        acts,
-                        self.any_acts(down),
-                    )
-                return py.call("average", py.method(acts, "to", py.dotted("x", "dtype")), py.name("mask"))
-
-    def weight(self, members: str | None) -> ast.expr:
-        if members is None:
-            return py.name("mask")
-        return py.call("present", py.name(self.value_name(members)))
-
     def regime(self, name: str) -> ast.expr:
-        gate = self.ops[name]
-        assert isinstance(gate, ir.Gate)
+        gate = self.gate_of(name)
         regime = py.call(f"regime_{gate.kind}", *self.gate_arguments(gate))
         if gate.side is None:
             return regime
@@ -438,21 +440,45 @@ class _Module:
         )
         return py.call(py.dotted("torch", "where"), acts, regime, py.constant(0.0))
 
-    def hits(self, name: str, regime: str) -> ast.expr:
-        gate = self.ops[name]
-        assert isinstance(gate, ir.Gate)
-        index = [piece.regime for piece in GATES[gate.kind].pieces].index(regime)
-        equal = py.compare(py.name(self.regime_name(name)), "==", py.constant(index))
-        return py.method(equal, "to", py.dotted("x", "dtype"))
+    def shares(self, metric: ir.RegimeShare, weight: ast.expr) -> ast.expr:
+        """The share of cells in each regime, a vector."""
 
-    def any_acts(self, gates: tuple[str, ...]) -> ast.expr:
-        acting = [
-            py.compare(py.name(self.regime_name(name)), ">", py.constant(0)) for name in gates
-        ]
-        result = acting[0]
-        for other in acting[1:]:
-            result = py.binary("|", result, other)
-        return result
+        def of(gate: str, weight: ast.expr) -> ast.expr:
+            number = py.constant(len(self.regimes(gate)))
+            return py.call("shares", py.name(self.regime_name(gate)), number, weight, total)
+
+        total, counted = weight, weight
+        if metric.sign is not None:
+            side = ">=" if metric.sign > 0 else "<"
+            x = py.name(self.value_name(self.gate_of(metric.gate).x))
+            condition = py.compare(x, side, py.constant(0.0))
+            counted = py.call(py.dotted("torch", "where"), condition, weight, py.constant(0.0))
+        if metric.down is None or metric.up_share is None:
+            return of(metric.gate, counted)
+        up = py.name(self.value_name(metric.up_share))
+        down = py.binary("-", py.constant(1.0), up)
+        return py.binary(
+            "+",
+            of(metric.gate, py.binary("*", up, counted)),
+            of(metric.down, py.binary("*", down, counted)),
+        )
+
+    def clipped(self, metric: ir.TokensClipped) -> ast.expr:
+        """1.0 at tokens where a token gate does not pass."""
+
+        def acts(gates: tuple[str, ...]) -> ast.expr:
+            regimes = [py.name(self.regime_name(name)) for name in gates]
+            acting = [py.compare(regime, ">", py.constant(0)) for regime in regimes]
+            result = acting[0]
+            for other in acting[1:]:
+                result = py.binary("|", result, other)
+            return result
+
+        result = acts(metric.up)
+        if metric.up != metric.down:
+            rising = py.compare(py.name("advantages"), ">=", py.constant(0.0))
+            result = py.call(py.dotted("torch", "where"), rising, result, acts(metric.down))
+        return py.method(result, "to", py.dotted("x", "dtype"))
 
 
 class _Runtime:

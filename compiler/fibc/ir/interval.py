@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -53,30 +54,24 @@ class Interval:
         return self + -other
 
     def __mul__(self, other: Interval) -> Interval:
-        ends = [
+        return _hull(
             # A zero that is reached makes the product 0 whatever the other factor does.
             (_product(a, b), (a_open or b_open) and not _reached_zero(a, a_open, b, b_open))
             for a, a_open in ((self.low, self.low_open), (self.high, self.high_open))
             for b, b_open in ((other.low, other.low_open), (other.high, other.high_open))
-        ]
-        low = min(value for value, _ in ends)
-        high = max(value for value, _ in ends)
-        # An end is reached as soon as one of the corners that give it is.
-        return Interval(
-            low,
-            high,
-            all(is_open for value, is_open in ends if value == low),
-            all(is_open for value, is_open in ends if value == high),
         )
 
     def __truediv__(self, other: Interval) -> Interval:
         if 0 in other or (other.low < 0 < other.high):
             return Interval.everything()
-        low = math.inf if other.high == 0 else 1 / other.high
-        high = math.inf if other.low == 0 else 1 / other.low
-        if other.high <= 0:
-            low, high = (-math.inf if other.high == 0 else 1 / other.high), 1 / other.low
-        return self * Interval(low, high, other.high_open, other.low_open)
+        if other.low < 0:
+            return -self / -other
+        return _hull(
+            # A zero that is reached makes the quotient 0 whatever the divisor does.
+            (_quotient(a, b), (a_open or b_open) and not (a == 0 and not a_open))
+            for a, a_open in ((self.low, self.low_open), (self.high, self.high_open))
+            for b, b_open in ((other.low, other.low_open), (other.high, other.high_open))
+        )
 
     def log(self) -> Interval:
         def of(value: float) -> float:
@@ -91,9 +86,30 @@ class Interval:
         )
 
 
+def _hull(corners: Iterable[tuple[float, bool]]) -> Interval:
+    """The interval between the least and the greatest corner, each a value and whether it is left
+    out. An end is reached as soon as one of the corners that give it is."""
+    ends = list(corners)
+    low = min(value for value, _ in ends)
+    high = max(value for value, _ in ends)
+    return Interval(
+        low,
+        high,
+        all(is_open for value, is_open in ends if value == low),
+        all(is_open for value, is_open in ends if value == high),
+    )
+
+
 def _product(a: float, b: float) -> float:
     # 0 * inf is 0 here: the factor 0 is a value, the infinity only a limit.
     return 0.0 if a == 0 or b == 0 else a * b
+
+
+def _quotient(a: float, b: float) -> float:
+    # b is 0 or above, and 0 or infinite only as a limit; then a = 0 and b = inf go first.
+    if a == 0 or math.isinf(b):
+        return 0.0
+    return math.copysign(math.inf, a) if b == 0 else a / b
 
 
 def _reached_zero(a: float, a_open: bool, b: float, b_open: bool) -> bool:

@@ -143,6 +143,15 @@ class PushForward(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Weighted(Op):
+    """`x * count`: a cell's aggregate weighed by how many members it speaks for."""
+
+    OPERANDS: ClassVar = ("x", "count")
+    x: str
+    count: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mean(Op):
     """`total / max(count, 1)`: the mean over a fiber, 0 in an empty cell."""
 

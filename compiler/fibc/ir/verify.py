@@ -17,6 +17,7 @@ _POINTWISE = (
     ir.GatedRatio,
     ir.Surrogate,
     ir.Select,
+    ir.Weighted,
     ir.Mean,
     ir.Residual,
     ir.Compose,

@@ -1,0 +1,118 @@
+"""The compiled loss against the reference interpreter: every shipped spec, layout, number type.
+
+Each test compiles one module with Inductor and runs it on batches of several shapes, random and
+real, so it also shows that one graph serves them all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._inductor.compile_fx import compile_fx
+
+import fibdsl
+from fibdsl.resources import shipped_specs
+from tests.compiled.cases import (
+    LAYOUTS,
+    Case,
+    Result,
+    compiled,
+    random_case,
+    real_case,
+    reference,
+    smooth_rows,
+)
+
+EXACT, SINGLE = 1e-12, 1e-5
+
+
+class CountingInductor:
+    """Inductor, counting the graphs it is given."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        self.graphs += 1
+        return compile_fx(graph, inputs)
+
+
+def cases() -> list[Case]:
+    # 48 x 40 and 7 x 7: sizes that are equal in one batch must not be taken for the same size.
+    return [
+        random_case(7, 7, seed=1),
+        random_case(20, 33, seed=2),
+        random_case(2, 150, seed=3, drift=0.5),
+        real_case("near"),
+        real_case("far"),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("spec", shipped_specs())
+def test_compiled_equals_interpreter(spec: str, layout: str, dtype: torch.dtype) -> None:
+    objective = fibdsl.load(spec)
+    inductor = CountingInductor()
+    loss_fn = objective.compile(backend=inductor)
+    compared = 0
+    for full in cases():
+        case = full.to(dtype)
+        rows = (
+            np.ones(case.mask.shape[0], bool)
+            if dtype == torch.float64
+            else smooth_rows(objective, case)
+        )
+        compare(compiled(loss_fn, case, layout), reference(objective, case), rows, dtype)
+        compared += int(rows.sum())
+    assert inductor.graphs == 1
+    assert compared >= 40, "too few rows away from kinks: the comparison shows nothing"
+
+
+def compare(
+    result: Result, expected: Result, rows: np.ndarray[Any, np.dtype[np.bool_]], dtype: torch.dtype
+) -> None:
+    tolerance = EXACT if dtype == torch.float64 else SINGLE
+    got, want = result.gradient[rows], expected.gradient[rows]
+    scale = np.abs(want).max(axis=1, initial=0.0, keepdims=True)
+    # A bfloat16 gradient is rounded to 8 bits once, after it was accumulated in float32.
+    rounding = 2**-8 * np.abs(want) if dtype == torch.bfloat16 else 0.0
+    assert (np.abs(got - want) <= tolerance * scale + rounding + 1e-30).all()
+    if rows.all():
+        assert result.loss == pytest.approx(expected.loss, rel=tolerance, abs=tolerance * 0.1)
+        assert result.metrics == pytest.approx(expected.metrics, rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("levels", "gates"),
+    [
+        ("token < turn by turn_id < trajectory < group by uid", "turn"),
+        ("token < expert by expert_id", "expert"),
+    ],
+    ids=["turns", "experts"],
+)
+def test_levels_with_a_key_per_token(levels: str, gates: str, layout: str) -> None:
+    chain = [word.split()[0] for word in levels.split("<")][1:]
+    fibers = [
+        f"at {level} {{ {'base' if level == chain[-1] else 'fiber'} rollback(+0.1, -0.05) }}"
+        for level in chain
+    ]
+    objective = fibdsl.load_text(
+        "objective deep { signal log_ratio split levels "
+        + levels
+        + " "
+        + " ".join(fibers)
+        + " at token { fiber clip(0.02) } reduce mean over trajectory, mean over token }"
+    )
+    inductor = CountingInductor()
+    loss_fn = objective.compile(backend=inductor)
+    for case in (random_case(7, 7, seed=4), random_case(12, 21, seed=5)):
+        rows = np.ones(case.mask.shape[0], bool)
+        compare(compiled(loss_fn, case, layout), reference(objective, case), rows, torch.float64)
+    assert inductor.graphs == 1

@@ -39,15 +39,22 @@ def run(modules: dict[str, ModuleType]) -> None:
     from safetensors.torch import load_file
 
     say("the compiled losses")
-    batches = {name: load_file(ROOT / f"data/rollouts_{name}.safetensors") for name in ("near", "far")}
-    print(f"{'objective':<16}{'rollouts':<10}{'loss':>12}{'|gradient|':>12}{'clipped':>9}{'call':>11}")
+    batches = {
+        name: load_file(ROOT / f"data/rollouts_{name}.safetensors") for name in ("near", "far")
+    }
+    print(
+        f"{'objective':<16}{'rollouts':<10}{'loss':>12}{'|gradient|':>12}{'clipped':>9}{'call':>11}"
+    )
     for name, module in modules.items():
         loss_fn = module.Loss()
         for label, batch in batches.items():
             logp = batch["logp"].clone().requires_grad_()
             start = time.perf_counter()
             out = loss_fn(
-                logp, batch["old_logp"], batch["advantages"], batch["mask"],
+                logp,
+                batch["old_logp"],
+                batch["advantages"],
+                batch["mask"],
                 keys={"uid": batch["uid"], "data_source": batch["data_source"]},
             )
             out.loss.backward()
@@ -64,13 +71,17 @@ def run(modules: dict[str, ModuleType]) -> None:
 
 def fib(*arguments: str) -> None:
     """Runs the command line as a user would, and shows it."""
-    print(f"\n$ fib {' '.join(str(a).replace(f'{ROOT}/', 'examples/') for a in arguments)}", flush=True)
+    print(
+        f"\n$ fib {' '.join(str(a).replace(f'{ROOT}/', 'examples/') for a in arguments)}",
+        flush=True,
+    )
     subprocess.run([sys.executable, "-m", "fibdsl", *arguments], check=True)
 
 
 def load_module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)

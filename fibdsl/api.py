@@ -13,21 +13,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, FibError, nearest
-from fibdsl.resources import shipped_specs
-from fibdsl.source import Source
 from fibc import driver
 from fibc.analysis.require import decide_requires
 from fibc.typed import TypedObjective, TypedParam
+from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, FibError, nearest
+from fibdsl.resources import shipped_specs
+from fibdsl.source import Source
 
 if TYPE_CHECKING:
-    from fibdsl.runtime.fused import FusedLoss
     from fibc.batch import Batch
     from fibc.ir.nodes import Program
+    from fibdsl.runtime.fused import FusedLoss
 
 
 def load(
-    path: str | Path, *, objective: str | None = None, params: Mapping[str, float] | None = None,
+    path: str | Path,
+    *,
+    objective: str | None = None,
+    params: Mapping[str, float] | None = None,
     **values: float,
 ) -> Objective:
     """Loads and checks a spec.
@@ -67,7 +70,7 @@ def check(*paths: str | Path) -> list[Diagnostic]:
 
 def compile(path: str | Path, *, backend: str | None = "inductor", **values: float) -> FusedLoss:
     """`load(path, **values).compile(backend)`."""
-    return load(path, **values).compile(backend=backend)
+    return load(path, params=values).compile(backend=backend)
 
 
 def read_source(path: str | Path) -> Source:
@@ -94,7 +97,9 @@ def _load(source: Source, name: str | None, values: Mapping[str, float]) -> Obje
     if name is None and len(choices) == 1:
         name = next(iter(choices))
     if name not in choices:
-        asked = f"no objective `{name}` in this file" if name else "this file has several objectives"
+        asked = (
+            f"no objective `{name}` in this file" if name else "this file has several objectives"
+        )
         found = Diagnostics(source)
         found.add("FIB004", asked, None, nearest(name or "", choices))
         raise FibError(found.found)
@@ -248,9 +253,15 @@ class Objective:
         """The batch as the reference sees it; torch tensors or numpy arrays."""
         from fibc.batch import make_batch
 
-        arrays = [_array(t) for t in (logp, old_logp, advantages, mask)]
-        ids = {name: _array(t) for name, t in (keys or {}).items()}
-        return make_batch(self.typed.levels, *arrays, ids, _array(cu_seqlens))
+        return make_batch(
+            self.typed.levels,
+            _array(logp),
+            _array(old_logp),
+            _array(advantages),
+            _array(mask),
+            {name: _array(ids) for name, ids in (keys or {}).items()},
+            _array(cu_seqlens),
+        )
 
     # --- the compiled loss ----------------------------------------------------------------------
 

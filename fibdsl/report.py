@@ -102,7 +102,7 @@ def table(result: EvalReport) -> str:
     ]
     for level in result.levels:
         gate = f"{level.role} {level.gate}" if level.gate else "-"
-        signs = [c.sign for c in level.channels] or list(level.drift) or [""]
+        signs = [c.sign for c in level.channels] or list(level.drift)
         for position, sign in enumerate(signs):
             regimes = next((c.regimes for c in level.channels if c.sign == sign), {})
             shares = "  ".join(f"{name} {share:6.1%}" for name, share in regimes.items())

@@ -6,6 +6,7 @@ a token is in it, so there are no empty cells to treat specially.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,13 +136,14 @@ def _mask(mask: NDArray[Any]) -> NDArray[np.bool_]:
         return mask
     if not np.isin(mask, (0, 1)).all():
         raise BatchError("mask has values other than 0 and 1; weights do not belong into it")
-    return mask != 0
+    return np.asarray(mask != 0)
 
 
 def _ids(
     level: Level, keys: Mapping[str, Any], rows: _Rows, where: Ints, shape: tuple[int, ...]
 ) -> Ints:
     """The id of each valid token at `level`."""
+    assert level.key is not None
     if level.key not in keys:
         given = ", ".join(f"'{k}'" for k in keys) or "none"
         raise BatchError(
@@ -181,7 +183,7 @@ def _cells(
             cell[level.name] = _number(row, ids) if level.name in below else _number(ids)
     sizes = {name: int(cells.max(initial=-1)) + 1 for name, cells in cell.items()}
     sizes[BATCH] = 1
-    pairs = [*zip(names, names[1:], strict=False), *((name, BATCH) for name in names)]
+    pairs = [*itertools.pairwise(names), *((name, BATCH) for name in names)]
     if TRAJECTORY not in names:
         pairs += [(TOKEN, TRAJECTORY), (TRAJECTORY, BATCH)]
     by_name = {level.name: level for level in levels}

@@ -1,9 +1,9 @@
 """The whole pipeline, from text to torch source, as one readable page.
 
-    text --parse--> syntax tree --resolve--> names --typecheck--> TypedObjective
-         --require, lints--> findings
-         --lower--> IR --passes--> IR --emit--> the text of a torch module
-                    \\--interp--> the reference values
+text --parse--> syntax tree --resolve--> names --typecheck--> TypedObjective
+     --require, lints--> findings
+     --lower--> IR --passes--> IR --emit--> the text of a torch module
+                \\--interp--> the reference values
 """
 
 from __future__ import annotations
@@ -11,10 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from fibdsl.builtins import EDITIONS
-from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
-from fibdsl.source import Source
-from fibdsl.syntax import ast
 from fibc.analysis.require import decide_requires
 from fibc.emit.module import Origin, emit
 from fibc.ir.nodes import Program
@@ -26,6 +22,10 @@ from fibc.passes import optimise
 from fibc.resolve import resolve
 from fibc.typecheck import typecheck
 from fibc.typed import TypedObjective
+from fibdsl.builtins import EDITIONS
+from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
+from fibdsl.source import Source
+from fibdsl.syntax import ast
 
 
 @dataclass(frozen=True)

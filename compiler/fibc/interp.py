@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fibdsl.builtins import GATES
-from fibdsl.types import BATCH, Signal
 from fibc.batch import Batch, Floats, Ints
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import evaluate
+from fibdsl.builtins import GATES
+from fibdsl.types import BATCH, Signal
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def _value(op: ir.Op, r: Run) -> Floats:
             return np.abs(v[x])
         case ir.NeighbourBudget(_, _, total, count, magnitude, delta):
             shared = v[count] * evaluate(delta, r.params, {})
-            return np.maximum(0.0, shared - (v[total] - v[magnitude]))
+            left: Floats = np.maximum(0.0, shared - (v[total] - v[magnitude]))
+            return left
         case ir.Gate():
             return gate_state(op, r).value
     raise AssertionError(op)
@@ -140,7 +141,7 @@ def _up(op: ir.PushForward | ir.Count, r: Run) -> Ints:
 
 
 def _sum(values: Floats, parent: Ints, size: int) -> Floats:
-    return np.bincount(parent, weights=values, minlength=size)
+    return np.bincount(parent, weights=values, minlength=size).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,9 @@ def gate_state(op: ir.Gate, r: Run) -> GateState:
             linear = sign * b + m * x
         value = np.where(open_, linear, value)
         slope = np.where(open_, m, slope)
-        budget_slope = np.where(open_, sign * (piece.intercept(1.0, k) - piece.intercept(0.0, k)), budget_slope)
+        budget_slope = np.where(
+            open_, sign * (piece.intercept(1.0, k) - piece.intercept(0.0, k)), budget_slope
+        )
         regime = np.where(open_, index, regime)
     if op.side is not None:
         acts = value < x if op.side > 0 else value > x
@@ -189,7 +192,8 @@ def _budget(op: ir.Gate, r: Run, x: Floats) -> Floats:
     if op.upper is None or op.lower is None:
         return np.zeros_like(x)
     upper, lower = evaluate(op.upper, r.params, {}), evaluate(op.lower, r.params, {})
-    return np.where(x >= 0, upper, lower)
+    budget: Floats = np.where(x >= 0, upper, lower)
+    return budget
 
 
 def _steepness(op: ir.Gate, r: Run, x: Floats) -> Floats:
@@ -297,7 +301,7 @@ def _measure(metric: ir.Metric, ops: dict[str, ir.Op], r: Run) -> Floats:
     def hits(name: str, regime: str) -> Floats:
         op = gate(name)
         index = [piece.regime for piece in GATES[op.kind].pieces].index(regime)
-        return (gate_state(op, r).regime == index).astype(np.float64)
+        return np.where(gate_state(op, r).regime == index, 1.0, 0.0)
 
     match metric:
         case ir.MeanOf(_, value, _):
@@ -314,6 +318,4 @@ def _measure(metric: ir.Metric, ops: dict[str, ir.Op], r: Run) -> Floats:
         case ir.TokensClipped(_, up, down):
             acts_up = np.any([gate_state(gate(n), r).regime != 0 for n in up], axis=0)
             acts_down = np.any([gate_state(gate(n), r).regime != 0 for n in down], axis=0)
-            return np.where(r.batch.advantages >= 0, acts_up, acts_down).astype(np.float64)
-
-
+            return np.where(np.where(r.batch.advantages >= 0, acts_up, acts_down), 1.0, 0.0)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fibdsl.builtins import GATES
-from fibdsl.types import BATCH, TOKEN, Channels, Signal
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import counted
 from fibc.typed import TypedGate, TypedObjective
+from fibdsl.builtins import GATES
+from fibdsl.types import BATCH, TOKEN, Channels, Signal
 
 AnyOp = TypeVar("AnyOp", bound=ir.Op)
 
@@ -46,19 +47,16 @@ class _Lowering:
         leans: tuple[Lean, ...] = (
             (1, -1) if any(g.pessimistic for g in spec.gates.values()) else (None,)
         )
+        signs: tuple[Lean, ...] = (1, -1) if split else (None,)
         aggregates = {
             sign: self.aggregates(self.channel(signal, sign), sign)
-            for sign in ((1, -1) if split else (None,))
+            for sign in signs
         }
         gated: dict[Lean, str] = {}
         for lean in leans:
             channels = {sign: self.gate_chain(S, sign, lean) for sign, S in aggregates.items()}
             gated[lean] = (
-                self.add(
-                    ir.Recombine(
-                        "y" + _suffix(None, lean), TOKEN, channels[1], channels[-1]
-                    )
-                )
+                self.add(ir.Recombine("y" + _suffix(None, lean), TOKEN, channels[1], channels[-1]))
                 if split
                 else channels[None]
             )
@@ -94,7 +92,7 @@ class _Lowering:
         each weighed by how many cells of the level `aggregates[l+1]` it holds."""
         S = {TOKEN: x}
         names = self.spec.level_names
-        for fine, level in zip(names, names[1:], strict=False):
+        for fine, level in itertools.pairwise(names):
             over, child = self.spec.aggregates[level], S[fine]
             if over != fine:
                 weight = self.count(over, fine)
@@ -183,7 +181,8 @@ class _Lowering:
         return names[names.index(level) - 1] if level in names else TOKEN
 
     def censor(self, level: str, name: str, x: str, gate: TypedGate, side: Lean) -> ir.Gate:
-        assert gate.over is not None and gate.budget is not None
+        assert gate.over is not None
+        assert gate.budget is not None
         path = self.path(level, gate.over)
         magnitude = self.add(ir.Magnitude(f"abs.{x}", level, x))
         total = magnitude
@@ -194,9 +193,7 @@ class _Lowering:
             total = self.add(ir.Lift(f"K.{total}.{step}", step, total))
             count = self.add(ir.Lift(f"K.{count}.{step}", step, count))
         budget = self.add(
-            ir.NeighbourBudget(
-                f"budget.{level}", level, total, count, magnitude, gate.budget.upper
-            )
+            ir.NeighbourBudget(f"budget.{level}", level, total, count, magnitude, gate.budget.upper)
         )
         return ir.Gate(name, level, x, gate.rule.name, budget=budget, side=side)
 
@@ -292,5 +289,3 @@ def _suffix(sign: Lean, lean: Lean = None) -> str:
     """The tail of a value's name: its channel, and the lean of the advantage it is for."""
     channel = f".{_WORD[sign]}" if sign else ""
     return channel + ({1: ".up", -1: ".down"}[lean] if lean else "")
-
-

@@ -7,19 +7,25 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, cast
 
-from fibdsl.diagnostics.diagnostic import Diagnostics
-from fibdsl.resources import folder
-from fibdsl.source import Source, Span
-from fibdsl.syntax import ast
-from fibc import syntax_errors
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
-# Where the parser may take up again after an error, where they start a statement.
-_RESUME = frozenset(
-    "OBJECTIVE DOC PARAM SIGNAL LEVELS AT BASE FIBER AGGREGATE REDUCE REQUIRE".split()
-)
+from fibc import syntax_errors
+from fibc.syntax_errors import branch, fed
+from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibdsl.resources import folder
+from fibdsl.source import Source, Span
+from fibdsl.syntax import ast
+
+# Where the parser may take up again after an error.
+_STATEMENTS = frozenset({"DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "REDUCE", "REQUIRE"})
+_CLAUSES = frozenset({"BASE", "FIBER", "AGGREGATE"})
+_RESUME = _STATEMENTS | _CLAUSES | {"OBJECTIVE"}
+
+
+_Tree = Any
+"""One of lark's trees: what it holds follows from the grammar."""
 
 
 def parse(source: Source, diagnostics: Diagnostics) -> ast.File | None:
@@ -78,17 +84,17 @@ def _resume(
     parser: InteractiveParser, tokens: list[Token], failed: int
 ) -> tuple[InteractiveParser, int] | None:
     """The parser and the token to go on with: the nearest place where an open construct can."""
-    brace = _fed(parser, Token("LBRACE", "{"))
-    if brace and failed < len(tokens) and tokens[failed].type in _RESUME:
-        if _fed(brace, tokens[failed]):
-            return brace, failed
+    opened = fed(parser, Token("LBRACE", "{"))
+    keyword = failed < len(tokens) and tokens[failed].type in _RESUME
+    if opened and keyword and fed(opened, tokens[failed]):
+        return opened, failed
     braces = 0
     for position, token in enumerate(tokens[failed:], failed):
         # What follows an unclosed text on its line is prose.
         if tokens[failed] == '"' and token.line == tokens[failed].line:
             continue
         if token.type == "LBRACE":
-            if _fed(parser, token):
+            if fed(parser, token):
                 return parser, position
             braces += 1
         elif token.type == "RBRACE" and braces:
@@ -112,24 +118,13 @@ def _starts_statement(tokens: list[Token], position: int) -> bool:
 def _unwound(parser: InteractiveParser, token: Token) -> InteractiveParser | None:
     """The parser, of what it has open only so much left that it accepts `token`; or None."""
     for kept in range(len(parser.parser_state.state_stack), 0, -1):
-        trial = parser.copy(deepcopy_values=False)
+        trial = branch(parser)
         del trial.parser_state.state_stack[kept:]
         # The value stack holds one value a state above the start state.
         del trial.parser_state.value_stack[kept - 1 :]
-        if _fed(trial, token):
+        if fed(trial, token):
             return trial
     return None
-
-
-def _fed(parser: InteractiveParser, token: Token) -> InteractiveParser | None:
-    """A copy of the parser after `token`, or None where it does not accept that."""
-    # The copies share their values; after an error nobody looks at the tree.
-    trial = parser.copy(deepcopy_values=False)
-    try:
-        trial.feed_token(token)
-    except UnexpectedToken:
-        return None
-    return trial
 
 
 class _Builder:
@@ -138,27 +133,27 @@ class _Builder:
     def __init__(self, source: Source) -> None:
         self.source = source
 
-    def file(self, tree: Tree[Any]) -> ast.File:
+    def file(self, tree: _Tree) -> ast.File:
         return ast.File(
             self.source,
             tuple(self.edition(t) for t in tree.children if t.data == "edition"),
             tuple(self.objective(t) for t in tree.children if t.data == "objective"),
         )
 
-    def edition(self, tree: Tree[Any]) -> ast.Edition:
+    def edition(self, tree: _Tree) -> ast.Edition:
         (token,) = tree.children
         return ast.Edition(ast.Number(float(token), _span(token)), _span(tree))
 
-    def objective(self, tree: Tree[Any]) -> ast.Objective:
+    def objective(self, tree: _Tree) -> ast.Objective:
         name, *statements = tree.children
         return ast.Objective(
             _name(name), tuple(getattr(self, t.data)(t) for t in statements), _span(tree)
         )
 
-    def doc(self, tree: Tree[Any]) -> ast.Doc:
+    def doc(self, tree: _Tree) -> ast.Doc:
         return ast.Doc(str(tree.children[0])[1:-1], _span(tree))
 
-    def param(self, tree: Tree[Any]) -> ast.Param:
+    def param(self, tree: _Tree) -> ast.Param:
         name, space, default, interval = tree.children
         return ast.Param(
             _name(name),
@@ -168,48 +163,48 @@ class _Builder:
             _span(tree),
         )
 
-    def range(self, tree: Tree[Any]) -> ast.Range:
+    def range(self, tree: _Tree) -> ast.Range:
         opening, low, high, closing = tree.children
         return ast.Range(
             self.expr(low), self.expr(high), opening == "(", closing == ")", _span(tree)
         )
 
-    def signal(self, tree: Tree[Any]) -> ast.SignalStatement:
+    def signal(self, tree: _Tree) -> ast.SignalStatement:
         signal, channels = tree.children
         return ast.SignalStatement(_name(signal), _optional(channels), _span(tree))
 
-    def levels(self, tree: Tree[Any]) -> ast.Levels:
+    def levels(self, tree: _Tree) -> ast.Levels:
         entries = tuple(
             ast.LevelEntry(_name(t.children[0]), _optional(t.children[1]), _span(t))
             for t in tree.children
         )
         return ast.Levels(entries, _span(tree))
 
-    def at(self, tree: Tree[Any]) -> ast.At:
+    def at(self, tree: _Tree) -> ast.At:
         level, *clauses = tree.children
         return ast.At(_name(level), tuple(getattr(self, t.data)(t) for t in clauses), _span(tree))
 
-    def base(self, tree: Tree[Any]) -> ast.GateClause:
+    def base(self, tree: _Tree) -> ast.GateClause:
         return self._gate_clause("base", tree)
 
-    def fiber(self, tree: Tree[Any]) -> ast.GateClause:
+    def fiber(self, tree: _Tree) -> ast.GateClause:
         return self._gate_clause("fiber", tree)
 
-    def _gate_clause(self, role: Literal["base", "fiber"], tree: Tree[Any]) -> ast.GateClause:
+    def _gate_clause(self, role: Literal["base", "fiber"], tree: _Tree) -> ast.GateClause:
         gate, *modifiers = tree.children
         return ast.GateClause(
             role, self.gate(gate), tuple(_name(m) for m in modifiers), _span(tree)
         )
 
-    def aggregate(self, tree: Tree[Any]) -> ast.Aggregate:
+    def aggregate(self, tree: _Tree) -> ast.Aggregate:
         reduction, over = tree.children
         return ast.Aggregate(_name(reduction), _name(over), _span(tree))
 
-    def gate(self, tree: Tree[Any]) -> ast.Gate:
+    def gate(self, tree: _Tree) -> ast.Gate:
         name, *arguments = (child for child in tree.children if child is not None)
         return ast.Gate(_name(name), tuple(self.argument(a) for a in arguments), _span(tree))
 
-    def argument(self, tree: Tree[Any]) -> ast.Argument | ast.NamedArgument | ast.Over:
+    def argument(self, tree: _Tree) -> ast.Argument | ast.NamedArgument | ast.Over:
         if tree.data == "over":
             return ast.Over(_name(tree.children[0]), _span(tree))
         if tree.data == "named":
@@ -217,13 +212,13 @@ class _Builder:
             return ast.NamedArgument(_name(name), self.expr(value), _span(tree))
         return ast.Argument(tree.data, self.expr(tree.children[-1]), _span(tree))
 
-    def reduce(self, tree: Tree[Any]) -> ast.Reduce:
+    def reduce(self, tree: _Tree) -> ast.Reduce:
         steps = tuple(
             ast.Step(_name(t.children[0]), _name(t.children[1]), _span(t)) for t in tree.children
         )
         return ast.Reduce(steps, _span(tree))
 
-    def require(self, tree: Tree[Any]) -> ast.Require:
+    def require(self, tree: _Tree) -> ast.Require:
         name, over, interval = tree.children
         return ast.Require(
             _name(name),
@@ -232,7 +227,7 @@ class _Builder:
             _span(tree),
         )
 
-    def expr(self, tree: Tree[Any]) -> ast.Expr:
+    def expr(self, tree: _Tree) -> ast.Expr:
         span = _span(tree)
         match tree.data, tree.children:
             case "number", [token]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Literal, TypeVar, cast
 
+from fibc.resolved import ReduceStep, Resolved, ResolvedGate, ResolvedParam
 from fibdsl.builtins import CELL_COUNTS, GATES, MODIFIERS, REDUCTIONS
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.syntax import ast
 from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Channels, Level, Signal, Space
-from fibc.resolved import ReduceStep, Resolved, ResolvedGate, ResolvedParam
 
 # Names of the tensors of a batch; a key of the same name would be ambiguous in a batch file.
 BATCH_TENSORS = frozenset(
@@ -33,16 +34,23 @@ class _Resolver:
 
     def run(self) -> Resolved | None:
         doc = self.only(ast.Doc, needed=False)
-        params = self.params()
         signal = self.signal()
+        params = self.params(signal[0].space if signal else Space.PURE)
         levels = self.levels()
         reduce_statement = self.only(ast.Reduce, "reduce mean over token")
+        if not self.all(ast.At):
+            self.diagnostics.add(
+                "FIB105",
+                f"objective `{self.objective.name.text}` gates no level",
+                self.objective.name.span,
+                "add one, for example `at token { base clip(0.2) pessimistic }`",
+            )
         if levels is None:
             return None
         gates, aggregates = self.gates(levels)
-        steps = self.reduce(reduce_statement, levels) if reduce_statement else None
+        steps = self.reduce(reduce_statement, levels) if reduce_statement else ()
         requires = self.requires(levels)
-        if signal is None or steps is None:
+        if signal is None:
             return None
         return Resolved(
             self.objective.name.text,
@@ -88,7 +96,7 @@ class _Resolver:
         )
         return False
 
-    def params(self) -> dict[str, ResolvedParam]:
+    def params(self, usual: Space) -> dict[str, ResolvedParam]:
         params: dict[str, ResolvedParam] = {}
         for p in self.all(ast.Param):
             name = p.name.text
@@ -104,11 +112,9 @@ class _Resolver:
                     p.name.span,
                     "choose another name for the parameter",
                 )
-                continue
-            if self.word(p.space, [s.value for s in Space], "space"):
-                space = Space(p.space.text)
-            else:
-                space = Space.PURE
+            # A misspelt space is taken for the usual one, so that uses are not reported too.
+            good = self.word(p.space, [s.value for s in Space], "space")
+            space = Space(p.space.text) if good else usual
             params[name] = ResolvedParam(name, space, p.default, p.range, p.name.span)
         return params
 
@@ -116,16 +122,13 @@ class _Resolver:
         statement = self.only(ast.SignalStatement, "signal log_ratio split")
         if statement is None:
             return None
-        good = self.word(statement.signal, [s.value for s in Signal], "signal")
-        channels = statement.channels
-        if channels and not self.word(channels, [c.value for c in Channels], "channel"):
-            good = False
-        if not good:
+        channels = Channels.NET
+        word = statement.channels
+        if word and self.word(word, [c.value for c in Channels], "channel"):
+            channels = Channels(word.text)
+        if not self.word(statement.signal, [s.value for s in Signal], "signal"):
             return None
-        return (
-            Signal(statement.signal.text),
-            Channels(channels.text) if channels else Channels.NET,
-        )
+        return Signal(statement.signal.text), channels
 
     # --- levels ---------------------------------------------------------------------------------
 
@@ -133,9 +136,18 @@ class _Resolver:
         statement = self.only(ast.Levels, "levels token < trajectory")
         if statement is None:
             return None
+        finest = statement.entries[0].name
+        if finest.text != TOKEN:
+            self.diagnostics.add(
+                "FIB202",
+                f"the chain starts with `{finest.text}`, but the finest level is `token`",
+                finest.span,
+                "write the levels fine to coarse: `levels token < trajectory < ...`",
+            )
+            return None
         chain: list[Level] = []
         keys: set[str] = set()
-        for position, entry in enumerate(statement.entries):
+        for entry in statement.entries:
             name = entry.name.text
             if name in {level.name for level in chain}:
                 self.diagnostics.add(
@@ -143,16 +155,6 @@ class _Resolver:
                     f"level `{name}` stands twice in the chain",
                     entry.name.span,
                     "each level stands once, fine to coarse",
-                )
-                continue
-            if (position == 0) != (name == TOKEN):
-                self.diagnostics.add(
-                    "FIB202",
-                    f"the chain starts with `{name}`"
-                    if position == 0
-                    else "`token` is not the finest level here",
-                    entry.name.span,
-                    "write the levels fine to coarse: `levels token < trajectory < ...`",
                 )
                 continue
             if name == BATCH:
@@ -165,8 +167,6 @@ class _Resolver:
                 continue
             self.check_key(entry, keys)
             chain.append(Level(name, entry.key.text if entry.key else None))
-        if not chain or chain[0].name != TOKEN:
-            return None
         return tuple(chain)
 
     def check_key(self, entry: ast.LevelEntry, keys: set[str]) -> None:
@@ -215,13 +215,6 @@ class _Resolver:
         aggregates: dict[str, str] = {}
         names = [level.name for level in levels]
         seen: set[str] = set()
-        if not self.all(ast.At):
-            self.diagnostics.add(
-                "FIB105",
-                f"objective `{self.objective.name.text}` gates no level",
-                self.objective.name.span,
-                "add one, for example `at token { base clip(0.2) pessimistic }`",
-            )
         for at in self.all(ast.At):
             level = at.level.text
             if not self.level(at.level, names):
@@ -253,7 +246,7 @@ class _Resolver:
                         "a level has one gate; compose two on two levels",
                     )
                 else:
-                    gate = self.gate(clause, names)
+                    gate = self.gate(level, clause, names)
                     if gate:
                         gates[level] = gate
         return gates, aggregates
@@ -278,7 +271,7 @@ class _Resolver:
         else:
             aggregates[level] = clause.over.text
 
-    def gate(self, clause: ast.GateClause, names: list[str]) -> ResolvedGate | None:
+    def gate(self, level: str, clause: ast.GateClause, names: list[str]) -> ResolvedGate | None:
         gate = clause.gate
         pessimistic = False
         for modifier in clause.modifiers:
@@ -316,9 +309,21 @@ class _Resolver:
                     self.diagnostics.add("FIB103", "a second `over`", argument.span, "delete it")
                 elif self.level(argument.level, names):
                     over = argument.level.text
-            elif self.word(
-                argument.name, ["k"] if rule.steepness else [], f"argument of `{rule.name}`"
-            ):
+                    if names.index(over) <= names.index(level):
+                        self.diagnostics.add(
+                            "FIB208",
+                            f"`{over}` is not coarser than `{level}`",
+                            argument.level.span,
+                            "the budget is shared by the members of a coarser cell",
+                        )
+            elif not rule.steepness:
+                self.diagnostics.add(
+                    "FIB401",
+                    f"`{rule.name}` takes no `{argument.name.text}`",
+                    argument.span,
+                    "delete it; only `rollback` has a steepness `k`",
+                )
+            elif self.word(argument.name, ["k"], "argument"):
                 if steepness is not None:
                     self.diagnostics.add("FIB103", "a second `k`", argument.span, "delete it")
                 steepness = argument.value
@@ -335,9 +340,7 @@ class _Resolver:
 
     # --- reduce and require ---------------------------------------------------------------------
 
-    def reduce(
-        self, statement: ast.Reduce, levels: tuple[Level, ...]
-    ) -> tuple[ReduceStep, ...] | None:
+    def reduce(self, statement: ast.Reduce, levels: tuple[Level, ...]) -> tuple[ReduceStep, ...]:
         names = [level.name for level in levels]
         # A row of the batch can always be named, also where the chain does not nest in it.
         known = names if TRAJECTORY in names else [*names, TRAJECTORY]
@@ -348,10 +351,10 @@ class _Resolver:
                 reduction = cast(Literal["mean", "sum"], step.reduction.text)
                 steps.append(ReduceStep(reduction, step.level.text))
         if len(steps) < len(statement.steps):
-            return None
+            return ()
         order = {name: rank for rank, name in enumerate(names)}
         for (outer, inner), step in zip(
-            zip(steps, steps[1:], strict=False), statement.steps[1:], strict=False
+            itertools.pairwise(steps), statement.steps[1:], strict=False
         ):
             nested = (
                 inner.level == TOKEN != outer.level
@@ -365,7 +368,7 @@ class _Resolver:
                     step.level.span,
                     "write the steps coarse to fine, each level inside the one before",
                 )
-                return None
+                return ()
         if steps[-1].level != TOKEN:
             self.diagnostics.add(
                 "FIB206",
@@ -373,7 +376,6 @@ class _Resolver:
                 statement.steps[-1].level.span,
                 "end with `mean over token`",
             )
-            return None
         return tuple(steps)
 
     def requires(self, levels: tuple[Level, ...]) -> tuple[ast.Require, ...]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
-from fibdsl.resources import folder
-from fibdsl.source import Span
 from lark import Token
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
+
+from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
+from fibdsl.resources import folder
+from fibdsl.source import Span
 
 _SHOWN = {
     "LBRACE": "`{`",
@@ -78,18 +79,20 @@ def report(
 
 def _label(parser: InteractiveParser, previous: Token | None, token: Token) -> Label:
     states, labels = (parser.parser_state.position, _ended(parser)), _labels()
-    for state in states:
-        for failure in ((state, token.type, str(token)), (state, token.type, None)):
-            if failure in labels:
-                return labels[failure]
+    for word in (str(token), None):
+        for state in states:
+            if (state, token.type, word) in labels:
+                return labels[state, token.type, word]
     if token.type == "$END":
         return Label("the file ends too early", None)
     if token == '"':
-        return Label("this `{token}` opens a text that is not closed on its line", "end it with `\"`")
+        return Label(
+            "this `{token}` opens a text that is not closed on its line", 'end it with `"`'
+        )
     if token.type == "UNKNOWN":
         return Label("the language does not use `{token}`", _UNKNOWN_HELP.get(token, _PLAIN_ASCII))
     same_line = previous is not None and previous.line == token.line
-    if same_line and token.type == token.upper() and "NAME" in parser.accepts():
+    if same_line and token.type == token.upper() and "NAME" in _accepted(parser):
         return Label("`{token}` is a word of the language and cannot be a name", "choose another")
     for state in states:
         if (state, None, None) in labels:
@@ -101,14 +104,32 @@ def _ended(parser: InteractiveParser) -> int:
     """The state the parser gets into when what stands before is complete: the same one after
     every statement of an objective, say. Its own state where it cannot be complete."""
     for closing in ("RPAR", "RBRACE", "OBJECTIVE"):
-        trial = parser.copy(deepcopy_values=False)
-        try:
-            trial.feed_token(Token(closing, ""))
-        except UnexpectedToken:
-            continue
-        *_, state, _ = trial.parser_state.state_stack
-        return state
-    return parser.parser_state.position
+        closed = fed(parser, Token(closing, ""))
+        if closed is not None:
+            before, _ = closed.parser_state.state_stack[-2:]
+            return int(before)
+    return int(parser.parser_state.position)
+
+
+def branch(parser: InteractiveParser) -> InteractiveParser:
+    """A copy with stacks of its own. The values on them are shared: after a syntax error nobody
+    looks at them."""
+    copy: InteractiveParser = parser.copy(deepcopy_values=False)  # type: ignore[no-untyped-call]
+    return copy
+
+
+def fed(parser: InteractiveParser, token: Token) -> InteractiveParser | None:
+    """A copy of the parser after `token`, or None where it does not accept that."""
+    copy = branch(parser)
+    try:
+        copy.feed_token(token)
+    except UnexpectedToken:
+        return None
+    return copy
+
+
+def _accepted(parser: InteractiveParser) -> set[str]:
+    return set(parser.accepts())  # type: ignore[no-untyped-call]
 
 
 def _end(token: Token) -> int:
@@ -117,7 +138,7 @@ def _end(token: Token) -> int:
 
 def _expected(parser: InteractiveParser, token: Token) -> str:
     """A help text: the keyword that `token` nearly is, or all that can stand here."""
-    accepted = parser.accepts()
+    accepted = _accepted(parser)
     if token.type == "NAME":
         near = nearest(token, [name.lower() for name in accepted if name not in _SHOWN])
         if near.startswith("did"):

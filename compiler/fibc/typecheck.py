@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
+from fibc.ir.interval import Interval
+from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Param, Scalar, bounds, counted
+from fibc.resolved import Resolved, ResolvedGate, ResolvedParam
+from fibc.typed import Budget, TypedGate, TypedObjective, TypedParam
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import TOKEN, Channels, Signal, Space
-from fibc.ir.interval import Interval
-from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Param, Scalar, bounds
-from fibc.resolved import Resolved, ResolvedGate, ResolvedParam
-from fibc.typed import Budget, TypedGate, TypedObjective, TypedParam
 
 
 def typecheck(resolved: Resolved, diagnostics: Diagnostics) -> TypedObjective | None:
@@ -19,7 +19,11 @@ def typecheck(resolved: Resolved, diagnostics: Diagnostics) -> TypedObjective | 
     return _Checker(resolved, diagnostics).run()
 
 
-class _Bad(Exception):
+# After one of these a gate or a level is missing where the text has one.
+_INCOMPLETE = {"FIB102", "FIB201", "FIB202"}
+
+
+class _BadError(Exception):
     """An expression was reported; nothing more can be said about what contains it."""
 
 
@@ -41,7 +45,8 @@ class _Checker:
                 gate = self.gate(level, self.spec.gates[level])
                 if gate:
                     gates[level] = gate
-        self.hierarchy()
+        if not any(d.code in _INCOMPLETE for d in self.diagnostics.found):
+            self.hierarchy()
         if self.diagnostics.has_errors:
             return None
         aggregates = {
@@ -70,9 +75,7 @@ class _Checker:
 
     def param(self, p: ResolvedParam) -> TypedParam | None:
         everything = (
-            Interval(0.0, math.inf, True, True)
-            if p.space is Space.RATIO
-            else Interval.everything()
+            Interval(0.0, math.inf, True, True) if p.space is Space.RATIO else Interval.everything()
         )
         try:
             interval = everything
@@ -92,7 +95,7 @@ class _Checker:
                     )
                     return None
             default = self.constant(p.default)
-        except _Bad:
+        except _BadError:
             return None
         if p.space is Space.RATIO and not (interval.low >= 0):
             self.error(
@@ -102,7 +105,10 @@ class _Checker:
                 "use a range inside `(0, inf)`",
             )
             return None
-        if default not in interval or math.isinf(default):
+        if math.isinf(default):
+            self.error("FIB403", "the default is infinite", p.default.span, "write a number")
+            return None
+        if default not in interval:
             self.error(
                 "FIB403",
                 f"the default {default:g} is not in {interval}",
@@ -126,7 +132,7 @@ class _Checker:
                 a, b = self.constant(left), self.constant(right)
                 if operator == "/" and b == 0:
                     self.error("FIB302", "division by zero", span, "mend the divisor")
-                    raise _Bad
+                    raise _BadError
                 return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0.0}[operator]
             case _:
                 self.error(
@@ -135,7 +141,7 @@ class _Checker:
                     expr.span,
                     "write the number out",
                 )
-                raise _Bad
+                raise _BadError
 
     # --- expressions ----------------------------------------------------------------------------
 
@@ -154,13 +160,13 @@ class _Checker:
                         span,
                         "only `k = ...` may use it",
                     )
-                    raise _Bad
+                    raise _BadError
                 return Count(name), Space.PURE
             case ast.Reference(name, span):
                 if name not in self.spec.params:
                     known = [*self.spec.params, *(("size", "tokens") if counts else ())]
                     self.error("FIB101", f"unknown name `{name}`", span, nearest(name, known))
-                    raise _Bad
+                    raise _BadError
                 return Param(name), self.spec.params[name].space
             case ast.Negative(operand, _):
                 scalar, space = self.expr(operand, counts)
@@ -180,7 +186,7 @@ class _Checker:
                         span,
                         "let it be the whole bound, and calculate inside: `+ratio(1 + a)`",
                     )
-                raise _Bad
+                raise _BadError
             case ast.Binary():
                 return self.binary(expr, counts)
 
@@ -190,7 +196,7 @@ class _Checker:
         scalar = Binary(expr.operator, left, right)
         if expr.operator == "/" and right == Const(0.0):
             self.error("FIB302", "division by zero", expr.span, "mend the divisor")
-            raise _Bad
+            raise _BadError
         factor = (None, Space.PURE)
         if expr.operator in "+-":
             if a is None or b is None or a is b:
@@ -208,7 +214,7 @@ class _Checker:
             expr.span,
             "quantities add within one space; only pure numbers multiply and divide others",
         )
-        raise _Bad
+        raise _BadError
 
     # --- gates ----------------------------------------------------------------------------------
 
@@ -220,11 +226,11 @@ class _Checker:
         steepness = None
         try:
             budget = self.budget(level, gate)
-        except _Bad:
+        except _BadError:
             good = False
         try:
             steepness = self.steepness(level, gate)
-        except _Bad:
+        except _BadError:
             good = False
         if not good:
             return None
@@ -252,14 +258,6 @@ class _Checker:
                 f"write `{gate.rule.name}(0.1, over {coarser[0] if coarser else 'state'})`",
             )
             good = False
-        elif self.names.index(gate.over) <= self.names.index(level):
-            self.error(
-                "FIB208",
-                f"`{gate.over}` is not coarser than `{level}`",
-                gate.gate_span,
-                "the budget is shared by the members of a coarser cell",
-            )
-            good = False
         return good
 
     def budget(self, level: str, gate: ResolvedGate) -> Budget | None:
@@ -270,18 +268,19 @@ class _Checker:
                 self.error(
                     "FIB401", f"`{rule.name}` takes no budget", arguments[0].span, "delete it"
                 )
-                raise _Bad
+                raise _BadError
             return None
         if kinds == ["value"]:
-            return self.symmetric(level, arguments[0])
+            bound = self.bound(level, arguments[0])
+            return Budget(bound, bound)
         if rule.neighbours:
             self.error(
                 "FIB401",
                 f"`{rule.name}` takes one budget, for both sides together",
                 arguments[0].span if arguments else gate.gate_span,
-                f"write `{rule.name}(0.1, over ...)`",
+                f"write `{rule.name}(0.1, over {gate.over or 'LEVEL'})`",
             )
-            raise _Bad
+            raise _BadError
         if kinds != ["upper", "lower"]:
             self.error(
                 "FIB401",
@@ -289,14 +288,13 @@ class _Checker:
                 arguments[0].span if arguments else gate.gate_span,
                 f"write `{rule.name}(0.2)` or `{rule.name}(+0.2, -0.1)`",
             )
-            raise _Bad
-        upper = self.bound(level, arguments[0])
-        lower = self.bound(level, arguments[1])
-        return Budget(upper, lower)
-
-    def symmetric(self, level: str, argument: ast.Argument) -> Budget:
-        bound = self.bound(level, argument)
-        return Budget(bound, bound)
+            raise _BadError
+        try:
+            upper = self.bound(level, arguments[0])
+        except _BadError:
+            self.bound(level, arguments[1])
+            raise
+        return Budget(upper, self.bound(level, arguments[1]))
 
     def bound(self, level: str, argument: ast.Argument) -> Scalar:
         """The magnitude of one bound, in the space of the signal, certainly positive."""
@@ -316,8 +314,8 @@ class _Checker:
                 value.span,
                 help,
             )
-            raise _Bad
-        self.positive(scalar, value.span, "budget", argument.kind)
+            raise _BadError
+        self.positive(scalar, value.span, "budget")
         return scalar
 
     def ratio_bound(self, argument: ast.Argument, call: ast.Call) -> Scalar:
@@ -329,7 +327,7 @@ class _Checker:
                 call.argument.span,
                 "give it a number or a `: ratio` parameter",
             )
-            raise _Bad
+            raise _BadError
         interval = bounds(scalar, self.ranges)
         lower = argument.kind == "lower"
         one = Interval.point(1.0)
@@ -337,32 +335,35 @@ class _Checker:
         if lower and not interval.positive:
             certain = False
         if not certain:
-            side, where = ("lower", "below") if lower else ("upper", "above")
+            side, where = ("lower", "between 0 and 1") if lower else ("upper", "above 1")
+            fixed = interval.low == interval.high
             self.error(
                 "FIB405",
-                f"a ratio in {interval} is not certainly {where} 1, as {side} bounds are",
+                f"the {side} bound of a ratio is {where}, and this is "
+                + (f"{interval.low:g}" if fixed else f"in {interval}"),
                 call.argument.span,
-                f"write the {side} bound itself, as in "
-                + ("`-ratio(0.8)`" if lower else "`+ratio(1.2)`"),
+                "write the bound itself, as in `-ratio(0.8)`, or a parameter `in (0.5, 1)`"
+                if lower
+                else "write the bound itself, as in `+ratio(1.2)`, or a parameter `in (1, 2)`",
             )
-            raise _Bad
+            raise _BadError
         if self.spec.signal.space is Space.LOG:
             return Negate(Log(scalar)) if lower else Log(scalar)
         one_scalar = Const(1.0)
         return Binary("-", one_scalar, scalar) if lower else Binary("-", scalar, one_scalar)
 
-    def positive(self, scalar: Scalar, span: Span, what: str, kind: str = "value") -> None:
+    def positive(self, scalar: Scalar, span: Span, what: str) -> None:
         interval = bounds(scalar, self.ranges)
         if interval.positive:
             return
-        if kind == "value" and interval.high <= 0:
-            help = f"a {what} is a magnitude; write it without the sign"
+        if interval.high <= 0:
+            help = f"a {what} is a magnitude: a number above 0, without its sign"
         elif interval == Interval.everything():
             help = "give its parameters ranges, as in `in (0, 1)`"
         else:
             help = f"it can be anything in {interval}; narrow the ranges of its parameters"
         self.error("FIB402", f"this {what} is not certainly positive", span, help)
-        raise _Bad
+        raise _BadError
 
     def steepness(self, level: str, gate: ResolvedGate) -> Scalar | None:
         if not gate.rule.steepness:
@@ -375,9 +376,17 @@ class _Checker:
                     gate.gate_span,
                     f"give it: `{gate.rule.name}(..., k = 8)`",
                 )
-                raise _Bad
+                raise _BadError
             return Count("size")
-        scalar, space = self.expr(gate.steepness, counts=level != TOKEN)
+        scalar, space = self.expr(gate.steepness, counts=True)
+        if level == TOKEN and counted(scalar):
+            self.error(
+                "FIB406",
+                "a token has no members to count",
+                gate.steepness.span,
+                f"write a number: `{gate.rule.name}(..., k = 8)`",
+            )
+            raise _BadError
         if space not in (None, Space.PURE):
             self.error(
                 "FIB301",
@@ -385,11 +394,11 @@ class _Checker:
                 gate.steepness.span,
                 "declare the parameter `: pure`",
             )
-            raise _Bad
+            raise _BadError
         self.positive(scalar, gate.steepness.span, "steepness")
         if math.isinf(bounds(scalar, self.ranges).low):
             self.error("FIB402", "k is infinite", gate.steepness.span, "use `clip` instead")
-            raise _Bad
+            raise _BadError
         return scalar
 
     # --- hierarchy ------------------------------------------------------------------------------
@@ -411,7 +420,7 @@ class _Checker:
             elif (gate.role == "base") != (name == coarsest):
                 wanted = "base" if name == coarsest else "fiber"
                 why = (
-                    f"`{name}` is the coarsest gated level: there is nothing coarser to deviate from"
+                    f"`{name}` is the coarsest gated level and has nothing to deviate from"
                     if wanted == "base"
                     else f"`{name}` deviates from the coarser gated level `{coarsest}`"
                 )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fibc.ir.interval import Interval
+from fibc.ir.scalar import Scalar
+from fibc.resolved import ReduceStep
 from fibdsl.builtins import GateRule
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import Channels, Level, Signal, Space
-from fibc.ir.interval import Interval
-from fibc.ir.scalar import Scalar
-from fibc.resolved import ReduceStep
 
 
 @dataclass(frozen=True, slots=True)

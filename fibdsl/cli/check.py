@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from fibc import driver
 from fibdsl.api import read_source
 from fibdsl.diagnostics.render import concise, full
-from fibc import driver
 
 FORMATS = {"full": full.render, "concise": concise.render}
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from fibdsl.cli.options import add_spec, load_spec
+
+
+_TOKENS = ("logp", "old_logp", "advantages", "mask")
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,16 +38,15 @@ def run(options: argparse.Namespace) -> int:
     from fibdsl.report import report, table
 
     objective = load_spec(options)
-    names = ("logp", "old_logp", "advantages", "mask")
-    tensors = read_tensors(options.batch, [*names, *objective.keys], ["cu_seqlens"])
-    batch = [tensors[name] for name in names]
-    keys = {key: tensors[key] for key in objective.keys}
-    cu_seqlens = tensors.get("cu_seqlens")
-    evaluation = objective.evaluate(*batch, keys, cu_seqlens=cu_seqlens)
+    tensors = read_tensors(options.batch, [*_TOKENS, *objective.keys], ["cu_seqlens"])
+    batch: dict[str, Any] = {name: tensors[name] for name in _TOKENS}
+    batch["keys"] = {key: tensors[key] for key in objective.keys}
+    batch["cu_seqlens"] = tensors.get("cu_seqlens")
+    evaluation = objective.evaluate(**batch)
     if options.out:
         write_tensors(
             options.out, {"gated_ratio": evaluation.gated_ratio, "gradient": evaluation.gradient}
         )
-    result = report(objective, objective.batch(*batch, keys, cu_seqlens).sizes, evaluation)
+    result = report(objective, objective.batch(**batch).sizes, evaluation)
     print(result.model_dump_json(indent=2) if options.json else table(result))
     return 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.fx.experimental._config
 from torch import Tensor
 
 BLOCK = 64
@@ -86,16 +87,21 @@ def mean(total: Tensor, count: Tensor) -> Tensor:
     return total / count.clamp(min=1)
 
 
+def total(values: Tensor) -> Tensor:
+    """The sum of all values (0-dim): row by row first, so that float32 sums stay short."""
+    return values.sum() if values.dim() < 2 else values.sum(-1).sum()
+
+
 def average(values: Tensor, weight: Tensor) -> Tensor:
     """The mean of `values` where `weight` is 1 (0-dim); 0 where there is nothing to average."""
-    return (values * weight).sum() / weight.sum().clamp(min=1)
+    return total(values * weight) / total(weight).clamp(min=1)
 
 
-def shares(regime: Tensor, regimes: int, counted: Tensor, total: Tensor) -> Tensor:
-    """The weight `counted` of the cells in each regime, (regimes,), over the weight `total`."""
+def shares(regime: Tensor, regimes: int, counted: Tensor, weight: Tensor) -> Tensor:
+    """The weight `counted` of the cells in each regime, (regimes,), over all of `weight`."""
     index = torch.arange(regimes, device=regime.device).reshape(-1, *[1] * regime.dim())
-    hits = torch.where(regime.unsqueeze(0) == index, counted, 0.0)
-    return hits.flatten(1).sum(1) / total.sum().clamp(min=1)
+    hits = torch.where(regime.unsqueeze(0) == index, counted, 0.0).sum(-1)
+    return (hits if hits.dim() == 1 else hits.sum(-1)) / total(weight).clamp(min=1)
 
 
 # --- numerics -----------------------------------------------------------------------------------
@@ -289,6 +295,9 @@ class _SavedGradient(torch.autograd.Function):
         return grad * grad_loss.to(grad.dtype), None
 
 
+_SIZES: Any = torch.fx.experimental._config
+
+
 def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Trainers call losses under autocast; sums must keep their precision all the same."""
     if torch.amp.is_autocast_available(device.type):
@@ -437,8 +446,9 @@ class FusedLoss(torch.nn.Module):
         def joint(logp: Tensor) -> Any:
             with (
                 _without_autocast(logp.device),
-                # Sizes that happen to be equal in one batch are not the same size.
-                torch.fx.experimental._config.patch(use_duck_shape=False),
+                # One graph for all sizes: sizes that happen to be equal in one batch are not the
+                # same size, and no size is special (1, or above where float32 sums are split).
+                _SIZES.patch(use_duck_shape=False, backed_size_oblivious=True),
             ):
                 return function(logp.detach().contiguous(), *rest)
 
@@ -675,9 +685,7 @@ def _row_any(valid: Tensor, row: Tensor, rows: int) -> Tensor:
     return found.scatter_reduce(0, row[:, 0].contiguous(), by_line, "amax") > 0
 
 
-def _row_ids(
-    ids: Tensor, valid: Tensor, row: Tensor, rows: int, what: str
-) -> Tensor:
+def _row_ids(ids: Tensor, valid: Tensor, row: Tensor, rows: int, what: str) -> Tensor:
     """The one id of each row from an id a token; an error if a row has several."""
     low, high = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
     line = row[:, 0].contiguous()
@@ -711,9 +719,7 @@ def _number(ids: Tensor, within: Tensor | None) -> Tensor:
     return torch.empty_like(flat).scatter(0, order, rank).view_as(ids)
 
 
-def _parent(
-    own: Tensor, cell: Tensor, valid: Tensor, what: str, name: str, finer: str
-) -> Tensor:
+def _parent(own: Tensor, cell: Tensor, valid: Tensor, what: str, name: str, finer: str) -> Tensor:
     """The coarser cell of each finer cell, one for each number a finer cell can have; 0 for empty
     ones. `own` and `cell` give the finer and the coarser cell of each unit."""
     candidate = torch.where(valid, cell, -1).reshape(-1)

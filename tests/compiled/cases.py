@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fibdsl.api import Objective
-from fibdsl.builtins import GATES
-from fibdsl.types import TOKEN
 from fibc import interp
 from fibc.batch import Batch
 from fibc.ir import nodes as ir
+from fibdsl.api import Objective
+from fibdsl.builtins import GATES
+from fibdsl.types import TOKEN
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
 LAYOUTS = ("padded", "packed")
@@ -95,7 +96,9 @@ def real_case(name: str) -> Case:
         "data_source": d["data_source"],
         # A state is a prefix; completions of one prompt share their first one.
         "state_id": torch.where(
-            position == 0, d["uid"][:, None], 1000 + torch.arange(position.numel()).view_as(position)
+            position == 0,
+            d["uid"][:, None],
+            1000 + torch.arange(position.numel()).view_as(position),
         ),
     }
     tokens = (d[n].double() for n in ("logp", "old_logp", "advantages"))
@@ -119,7 +122,8 @@ def compiled(loss_fn: Callable[..., Any], case: Case, layout: str, **options: An
         logp = logp.clone().requires_grad_()
         out = loss_fn(logp, *rest, keys, cu_seqlens=cu, **options)
     out.loss.backward()
-    assert logp.grad is not None and logp.grad.dtype == logp.dtype
+    assert logp.grad is not None
+    assert logp.grad.dtype == logp.dtype
     gradient = logp.grad.double()
     if layout == "packed":
         gradient = torch.zeros_like(case.logp, dtype=torch.float64).masked_scatter(keep, gradient)
@@ -165,7 +169,7 @@ def _lifted(
 ) -> NDArray[np.bool_]:
     """A flag of each cell, brought down to its tokens."""
     names = objective.typed.level_names
-    index = names.index(level)
-    for fine, coarse in reversed(list(zip(names[:index], names[1 : index + 1], strict=True))):
+    names.index(level)
+    for fine, coarse in reversed(list(itertools.pairwise(names))):
         cells = cells[batch.parents[fine, coarse]]
     return cells

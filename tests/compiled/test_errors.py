@@ -31,7 +31,11 @@ def call(spec: str = "fiberpo_domain", **changes: Any) -> Any:
     [
         ({"logp": FLOAT[0]}, ValueError, r"logp has shape \(5,\): padded tensors are \(B, T\)"),
         ({"logp": [[0.0]]}, TypeError, "logp is a list; give a torch tensor"),
-        ({"old_logp": FLOAT[:3]}, ValueError, r"old_logp has shape \(3, 5\), but logp has \(4, 5\)"),
+        (
+            {"old_logp": FLOAT[:3]},
+            ValueError,
+            r"old_logp has shape \(3, 5\), but logp has \(4, 5\)",
+        ),
         (
             {"advantages": ONES[:, 0]},
             ValueError,

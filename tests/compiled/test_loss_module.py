@@ -79,7 +79,8 @@ def test_what_is_under_the_mask_never_matters(spec: str, layout: str) -> None:
             tensor[~case.mask] = junk
         case.keys["state_id"][~case.mask] = int(min(max(junk, -7), 7))
         again = compiled(loss_fn, case, layout)
-        assert again.loss == plain.loss and again.metrics == plain.metrics
+        assert again.loss == plain.loss
+        assert again.metrics == plain.metrics
         assert np.array_equal(again.gradient, plain.gradient)
         assert (again.gradient[~case.mask.numpy()] == 0).all()
 
@@ -90,7 +91,8 @@ def test_an_empty_batch_has_loss_zero(spec: str) -> None:
     case = random_case(4, 5, seed=0)
     case.mask.zero_()
     result = compiled(loss_fn, case, "padded")
-    assert result.loss == 0 and (result.gradient == 0).all()
+    assert result.loss == 0
+    assert (result.gradient == 0).all()
     assert all(value == 0 for value in result.metrics.values())
 
 
@@ -106,7 +108,9 @@ def test_on_policy_gradient_is_the_policy_gradient(spec: str) -> None:
     if spec in ("ppo", "dapo", "apc"):
         mu = np.full(mask.shape, 1 / mask.sum())
     else:
-        mu = np.broadcast_to(1 / (np.maximum(lengths, 1)[:, None] * (lengths > 0).sum()), mask.shape)
+        mu = np.broadcast_to(
+            1 / (np.maximum(lengths, 1)[:, None] * (lengths > 0).sum()), mask.shape
+        )
     expected = np.where(mask, -mu * np.nan_to_num(case.advantages.numpy()), 0.0)
     # What couples the tokens cancels; only the rounding of sums of a row is left.
     assert np.abs(gradient - expected).max() <= 4e-17
@@ -120,7 +124,9 @@ def test_parts_of_a_batch_add_up_with_the_normalizer_of_the_whole() -> None:
     trajectories = int(case.mask.any(1).sum())
     total, gradient = 0.0, []
     for rows in (slice(0, 3), slice(3, 4), slice(4, 10)):
-        part = type(case)(*(t[rows] for t in case.tokens), {k: v[rows] for k, v in case.keys.items()})
+        part = type(case)(
+            *(t[rows] for t in case.tokens), {k: v[rows] for k, v in case.keys.items()}
+        )
         result = compiled(loss_fn, part, "padded", normalizers={"trajectory": trajectories})
         total += result.loss
         gradient.append(result.gradient)

@@ -41,10 +41,14 @@ class CountingInductor:
 
 
 def cases() -> list[Case]:
-    # 48 x 40 and 7 x 7: sizes that are equal in one batch must not be taken for the same size.
+    # Equal sizes (7 x 7), one row, one column, and more tokens than Inductor sums in one float32
+    # chunk (4096): none may need a graph of its own.
     return [
         random_case(7, 7, seed=1),
         random_case(20, 33, seed=2),
+        random_case(3, 4500, seed=3),
+        random_case(1, 30, seed=4),
+        random_case(30, 1, seed=5),
         random_case(2, 150, seed=3, drift=0.5),
         real_case("near"),
         real_case("far"),
@@ -70,7 +74,7 @@ def test_compiled_equals_interpreter(spec: str, layout: str, dtype: torch.dtype)
         compare(compiled(loss_fn, case, layout), reference(objective, case), rows, dtype)
         compared += int(rows.sum())
     assert inductor.graphs == 1
-    assert compared >= 40, "too few rows away from kinks: the comparison shows nothing"
+    assert compared >= 60, "too few rows away from kinks: the comparison shows nothing"
 
 
 def compare(

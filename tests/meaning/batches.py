@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fibdsl
-from fibdsl.api import Objective
 from fibc import interp
+from fibdsl.api import Objective
 from tests.closed_forms import Batch, random_batch
 
 Tensors = dict[str, Any]

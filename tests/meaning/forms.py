@@ -32,8 +32,8 @@ def real(name: str) -> Batch:
     """The rollouts of a real model, `near` or `far`; a state is a prompt, for lack of another."""
     t = load_file(DATA / f"rollouts_{name}.safetensors")
     keys = {"uid": t["uid"], "data_source": t["data_source"], "state_id": t["uid"]}
-    arrays = (t[k].astype(np.float64) for k in ("logp", "old_logp", "advantages"))
-    return Batch(*arrays, t["mask"], keys)
+    logp, old_logp, A = (t[k].astype(np.float64) for k in ("logp", "old_logp", "advantages"))
+    return Batch(logp, old_logp, A, t["mask"], keys)
 
 
 # --- chains of rollback gates -------------------------------------------------------------------
@@ -132,8 +132,45 @@ WITH_PARAMS: Mapping[str, Pair] = {
     ),
 }
 
+
+def _clip(signal: str, bounds: str) -> Pair:
+    """DAPO in other words: units of the bounds, and channels, which at the token never cancel."""
+    return Pair(
+        spec(
+            signal,
+            "token",
+            f"at token {{ base clip({bounds}) pessimistic }}",
+            "reduce mean over token",
+        ),
+        lambda b: closed_forms.ppo(b, 0.2, 0.28, "token"),
+    )
+
+
+def _censor(levels: str, over: str, key: str) -> Pair:
+    return Pair(
+        spec(
+            "ratio",
+            levels,
+            f"at token {{ base censor(0.1, over {over}) }}",
+            "reduce mean over token",
+        ),
+        lambda b: closed_forms.apc(b, 0.1, key),
+        0.1,
+        0.0,
+    )
+
+
+IN_OTHER_WORDS: Mapping[str, Pair] = {
+    "dapo_log_net": _clip("log_ratio net", "+ratio(1.28), -ratio(0.8)"),
+    "dapo_log_split": _clip("log_ratio split", "+ratio(1.28), -ratio(0.8)"),
+    "dapo_ratio_split": _clip("ratio split", "+0.28, -ratio(0.8)"),
+    "apc_over_groups": _censor("token < trajectory < group by uid", "group", "uid"),
+    "apc_over_turns": _censor("token < turn by turn_id < trajectory", "turn", "turn_cell"),
+}
+
 PAIRS: Mapping[str, Pair] = {
     **SHIPPED,
+    **IN_OTHER_WORDS,
     **{f"{name}_with_params": pair for name, pair in WITH_PARAMS.items()},
     **{f"chain_{name}": chain_pair(levels, 0.02) for name, levels in CHAINS.items()},
 }

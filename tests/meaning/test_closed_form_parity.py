@@ -50,7 +50,7 @@ def test_random_batches(name: str) -> None:
         G = compare(PAIRS[name], batch)[batch.mask]
         ratio = np.exp(batch.logp - batch.old_logp)[batch.mask]
         gated += not np.allclose(G, ratio, rtol=1e-9)
-    assert gated >= 8
+    assert gated >= 5
 
 
 @pytest.mark.parametrize("garbage", [np.inf, -np.inf, np.nan])

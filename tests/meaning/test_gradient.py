@@ -19,8 +19,16 @@ STEP = 1e-6
 def test_central_differences(name: str, seed: int) -> None:
     pair = PAIRS[name]
     rng = np.random.default_rng(seed)
-    drift = {"drift": pair.drift, "trajectory_drift": pair.trajectory_drift}
-    made = random_batch(rng, 6, 4, empty_rows=1, advantages="token", n_states=3, **drift)
+    made = random_batch(
+        rng,
+        6,
+        4,
+        drift=pair.drift,
+        trajectory_drift=pair.trajectory_drift,
+        empty_rows=1,
+        advantages="token",
+        n_states=3,
+    )
     batch = Batch(**tensors_of(made, rng))
     gradient = pair.objective.evaluate(**vars(batch)).gradient
     assert not gradient[~batch.mask].any()

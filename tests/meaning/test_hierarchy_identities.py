@@ -19,6 +19,7 @@ import pytest
 
 import fibdsl
 from fibdsl.api import Objective
+from fibdsl.resources import shipped_specs
 from tests.meaning.batches import Tensors, jacobian, log_ratios, of_log_ratios, random_tensors, spec
 
 CHAIN = (
@@ -68,20 +69,14 @@ def same(a: Objective, b: Objective, tensors: Tensors) -> None:
     assert {k: one.metrics[k] for k in shared} == {k: other.metrics[k] for k in shared}
 
 
-GROUPED = {
-    "ppo": "token",
-    "grpo": "token < trajectory",
-    "gspo": "token < trajectory",
-    "fiberpo": "token < trajectory",
-    "fiberpo_domain": "token < trajectory < group by uid < domain by data_source",
-}
+GROUPED = ("ppo", "grpo", "gspo", "fiberpo", "fiberpo_domain")
 COARSER = ("group by uid", "domain by data_source", "campus by campus")
 
 
 @pytest.mark.parametrize("name", GROUPED)
 @pytest.mark.parametrize("seed", range(3))
 def test_coarser_levels_without_gates_only_group(name: str, seed: int) -> None:
-    path = fibdsl.api.shipped_specs()[name]
+    path = shipped_specs()[name]
     text = path.read_text(encoding="utf-8")
     line = next(part for part in text.splitlines() if part.strip().startswith("levels "))
     tensors = random_tensors(np.random.default_rng(seed), rows=10, trajectory_drift=0.2)

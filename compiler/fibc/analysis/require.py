@@ -11,17 +11,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from fibc.ir.interval import Interval
+from fibc.ir.scalar import evaluate
+from fibc.typed import TypedGate, TypedObjective
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.syntax import ast
 from fibdsl.types import Channels, Signal
-from fibc.ir.scalar import evaluate
-from fibc.typed import TypedGate, TypedObjective
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """What is known of a property, why, and how a spec that lacks it can be mended."""
+
     status: Literal["proved", "refuted", "unknown"]
     reason: str
+    help: str | None = None
 
 
 def decide_requires(
@@ -46,15 +50,41 @@ def decide_requires(
                 "FIB504", f"`{name}` is not written like this", require.span, f"write {wanted}"
             )
             continue
+        if require.range is not None:
+            interval = _interval(require.range)
+            if interval is None or interval.empty:
+                code, message, help = (
+                    ("FIB504", "a range to prove is made of numbers only", "write the numbers out")
+                    if interval is None
+                    else ("FIB404", f"no number is in {interval}", "write the smaller end first")
+                )
+                diagnostics.add(code, message, require.range.span, help)
+                continue
         verdict = PROPERTIES[name].decide(objective, params, require)
         if verdict.status == "refuted":
-            diagnostics.add(
-                "FIB501", f"`{name}` does not hold", require.span, verdict.reason
-            )
+            message = f"`{name}` does not hold: {verdict.reason}"
+            diagnostics.add("FIB501", message, require.span, verdict.help)
         elif verdict.status == "unknown":
-            diagnostics.add(
-                "FIB502", f"`{name}` could not be proved", require.span, verdict.reason
-            )
+            message = f"`{name}` could not be proved: {verdict.reason}"
+            diagnostics.add("FIB502", message, require.span, verdict.help)
+
+
+def _interval(range: ast.Range) -> Interval | None:
+    """The range, or None where its ends are not plain numbers."""
+    ends = [_number(range.low), _number(range.high)]
+    if ends[0] is None or ends[1] is None:
+        return None
+    return Interval(ends[0], ends[1], range.low_open, range.high_open)
+
+
+def _number(expr: ast.Expr) -> float | None:
+    match expr:
+        case ast.Number(value, _):
+            return value
+        case ast.Reference("inf", _):
+            return math.inf
+        case _:
+            return None
 
 
 # --- properties ---------------------------------------------------------------------------------
@@ -70,8 +100,9 @@ def first_order_agreement(
         if first.slope(1.0, 1.0) != 1 or first.intercept(1.0, 1.0) != 0:
             return Verdict(
                 "refuted",
-                f"`{gate.rule.name}` at `{level}` has slope {first.slope(1.0, 1.0):g} through 0, "
-                "so the gradient at r = 1 is not the policy gradient",
+                f"`{gate.rule.name}` at `{level}` has slope {first.slope(1.0, 1.0):g} at r = 1, "
+                "and the policy gradient has 1",
+                f"use a gate at `{level}` that passes small deviations, or delete this line",
             )
     return Verdict("proved", "every gate is the identity around 0")
 
@@ -89,8 +120,17 @@ def block_diagonal(
     if names.index(reach) <= names.index(require.over.text):
         return Verdict("proved", f"no gate looks beyond `{reach}`")
     if objective.gates[objective.coarsest_gated].rule.name == "pass":
-        return Verdict("unknown", f"the gate at `{reach}` passes; drop it from the spec")
-    return Verdict("refuted", f"the gate at `{reach}` couples the tokens of a whole `{reach}`")
+        return Verdict(
+            "unknown",
+            f"`pass` at `{reach}` looks at a whole `{reach}`, though it gates nothing",
+            f"delete the gate at `{reach}`, and give the next finer one `base`",
+        )
+    return Verdict(
+        "refuted",
+        f"the gate at `{reach}` couples the tokens of a whole `{reach}`",
+        f"write `require block_diagonal over {reach}`, or gate no coarser level than "
+        f"`{require.over.text}`",
+    )
 
 
 def gated_ratio(
@@ -104,32 +144,17 @@ def gated_ratio(
     else:
         # A ratio is positive, and gates never take a deviation past its own value or 0.
         low, high = max(1.0 + low, 0.0), 1.0 + high
-    wanted = [_number(require.range.low), _number(require.range.high)]
-    if None in wanted:
-        return Verdict("unknown", "the ends of the range must be numbers")
-    found = f"the gates bound it to [{low:.6g}, {high:.6g}]"
-    assert wanted[0] is not None and wanted[1] is not None
-    inside = wanted[0] <= low and high <= wanted[1]
-    if require.range.low_open:
-        inside = inside and wanted[0] < low
-    if require.range.high_open:
-        inside = inside and high < wanted[1]
-    return Verdict("proved" if inside else "unknown", found)
+    wanted = _interval(require.range)
+    assert wanted is not None
+    inside = low in wanted and high in wanted
+    return Verdict(
+        "proved" if inside else "unknown",
+        f"the gates keep it in [{low:.6g}, {high:.6g}]",
+        "widen the range or narrow the budgets; a `pessimistic` gate holds one side only",
+    )
 
 
-def _number(expr: ast.Expr) -> float | None:
-    match expr:
-        case ast.Number(value, _):
-            return value
-        case ast.Reference("inf", _):
-            return math.inf
-        case _:
-            return None
-
-
-def _bounds_of_y(
-    objective: TypedObjective, params: Mapping[str, float]
-) -> tuple[float, float]:
+def _bounds_of_y(objective: TypedObjective, params: Mapping[str, float]) -> tuple[float, float]:
     """An interval that holds the recombined y of every token of every batch."""
     low, high = math.inf, -math.inf
     for lean in (1, -1):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from fibdsl.builtins import GATES, GateRule, Piece
 from fibc.emit import syntax as py
+from fibdsl.builtins import GATES, GateRule, Piece
 
 
 class _Symbol:

@@ -12,16 +12,15 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 
-from fibdsl._version import __version__
-from fibdsl.builtins import GATES
-from fibdsl.resources import runtime_source
-from fibdsl.types import BATCH, Signal
 from fibc.emit import syntax as py
 from fibc.emit.gates import gate_functions
 from fibc.emit.stages import DOCS, STAGES, Stage, cut
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Scalar, fold, references
-
+from fibdsl._version import __version__
+from fibdsl.builtins import GATES
+from fibdsl.resources import runtime_source
+from fibdsl.types import BATCH, Signal
 
 INPUTS = ("x", "advantages", "mask", "params", "levels")
 """What every stage takes: log-ratios (0 under the mask), advantages (0 there too), mask (1.0 or
@@ -78,9 +77,7 @@ class _Module:
     # --- the whole ------------------------------------------------------------------------------
 
     def text(self, doc: str, origin: Origin) -> str:
-        kinds = list(
-            dict.fromkeys(op.kind for op in self.program.ops if isinstance(op, ir.Gate))
-        )
+        kinds = list(dict.fromkeys(op.kind for op in self.program.ops if isinstance(op, ir.Gate)))
         kinds = [kind for kind in kinds if GATES[kind].budgets or kind == "drop"]
         functions = [*gate_functions(kinds), *map(self.stage, self.stages), self.objective()]
         rule = "# " + "-" * 98
@@ -221,7 +218,9 @@ class _Module:
         inputs = [py.name(i) for i in INPUTS]
         for stage in self.stages[:-1]:
             extra = [py.name("normalizer")] if stage.name == "reduce" else []
-            call = py.call(stage.name, *inputs, *extra, *(py.name(self.value_name(n)) for n in stage.takes))
+            call = py.call(
+                stage.name, *inputs, *extra, *(py.name(self.value_name(n)) for n in stage.takes)
+            )
             if stage.name == "reduce":
                 body.append(py.assign("loss", call))
             elif len(stage.gives) == 1:
@@ -277,7 +276,7 @@ class _Module:
                 return self.count(op)
             case ir.PushForward(_, level, x):
                 if level == BATCH:
-                    return py.method(v(x), "sum")
+                    return py.call("total", v(x))
                 return py.method(py.name(self.level_names[level]), "sum", v(x))
             case ir.Weighted(_, _, x, count):
                 return py.binary("*", v(x), v(count))
@@ -312,7 +311,7 @@ class _Module:
             counted = py.call("present", py.name(self.value_name(op.members)))
         if op.level != BATCH:
             return py.method(py.name(self.level_names[op.level]), "sum", counted)
-        own = py.method(counted, "sum")
+        own = py.call("total", counted)
         if op.of != self.program.outermost:
             return own
         given = py.name("normalizer")
@@ -380,7 +379,7 @@ class _Module:
         weights: dict[str | None, str] = {None: "mask"}
         for metric in self.program.metrics:
             members = None if isinstance(metric, ir.TokensClipped) else metric.members
-            if members not in weights:
+            if members is not None and members not in weights:
                 weights[members] = self.names.give("weight", f"present.{self.ops[members].level}")
                 present = py.call("present", py.name(self.value_name(members)))
                 body.append(py.assign(weights[members], present))

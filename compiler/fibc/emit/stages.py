@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fibdsl.types import BATCH, TOKEN
 from fibc.ir import nodes as ir
+from fibdsl.types import BATCH, TOKEN
 
 STAGES = ("row_statistics", "tree", "token_pass", "reduce", "measure")
 
@@ -56,7 +56,7 @@ def cut(program: ir.Program) -> tuple[Stage, ...]:
 
 def _metric_reads(metric: ir.Metric, ops: dict[str, ir.Op]) -> list[str]:
     """The values a metric is computed from: of a gate also what the gate looks at."""
-    reads = []
+    reads: list[str] = []
     for name in metric.operands:
         op = ops[name]
         if isinstance(op, ir.Gate) and not isinstance(metric, ir.MeanOf):

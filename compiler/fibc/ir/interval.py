@@ -24,9 +24,7 @@ class Interval:
 
     @property
     def empty(self) -> bool:
-        return self.low > self.high or (
-            self.low == self.high and (self.low_open or self.high_open)
-        )
+        return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.low_open else value >= self.low

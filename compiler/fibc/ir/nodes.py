@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from fibdsl.types import Level, Signal
 from fibc.ir.scalar import Scalar
 from fibc.typed import TypedParam
+from fibdsl.types import Level, Signal
 
 Sign = Literal[1, -1]
 

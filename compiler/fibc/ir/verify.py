@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
+from fibc.ir import nodes as ir
+from fibc.ir.scalar import counted, references
 from fibdsl.builtins import GATES
 from fibdsl.diagnostics.diagnostic import InternalError
 from fibdsl.types import BATCH, TOKEN, TRAJECTORY
-from fibc.ir import nodes as ir
-from fibc.ir.scalar import counted, references
 
 # Operations whose operands live where their result lives.
 _POINTWISE = (
@@ -52,7 +54,7 @@ class _Verifier:
         self.after = after
         names = program.level_names
         self.parents: dict[str, tuple[str, ...]] = {
-            fine: (coarse, BATCH) for fine, coarse in zip(names, names[1:], strict=False)
+            fine: (coarse, BATCH) for fine, coarse in itertools.pairwise(names)
         }
         self.parents[names[-1]] = (BATCH,)
         if TRAJECTORY not in names:

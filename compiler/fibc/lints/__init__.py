@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fibdsl.diagnostics.diagnostic import Diagnostics
 from fibc.lints.kl_bias import kl_bias
 from fibc.lints.token_budget import token_budget
 from fibc.lints.unused_param import unused_param
 from fibc.typed import TypedObjective
+from fibdsl.diagnostics.diagnostic import Diagnostics
 
 LINTS: tuple[Callable[[TypedObjective, Diagnostics], None], ...] = (
     unused_param,

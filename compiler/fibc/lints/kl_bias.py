@@ -6,10 +6,10 @@ log-ratios are negative on average (their mean estimates -KL), so S- exceeds S+;
 
 from __future__ import annotations
 
-from fibdsl.diagnostics.diagnostic import Diagnostics
-from fibdsl.types import TOKEN, Channels
 from fibc.ir.scalar import evaluate
 from fibc.typed import TypedObjective
+from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibdsl.types import TOKEN, Channels
 
 
 def kl_bias(objective: TypedObjective, diagnostics: Diagnostics) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fibdsl.diagnostics.diagnostic import Diagnostics
-from fibdsl.types import TOKEN
 from fibc.ir.scalar import evaluate
 from fibc.typed import Budget, TypedObjective
+from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibdsl.types import TOKEN
 
 
 def token_budget(objective: TypedObjective, diagnostics: Diagnostics) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fibdsl.diagnostics.diagnostic import Diagnostics
 from fibc.ir.scalar import references
 from fibc.typed import TypedObjective
+from fibdsl.diagnostics.diagnostic import Diagnostics
 
 
 def unused_param(objective: TypedObjective, diagnostics: Diagnostics) -> None:

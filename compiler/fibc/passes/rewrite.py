@@ -42,6 +42,4 @@ def _renamed(metric: ir.Metric, names: dict[str, str]) -> ir.Metric:
                 members=maybe(metric.members),
             )
         case ir.TokensClipped():
-            return replace(
-                metric, up=tuple(map(new, metric.up)), down=tuple(map(new, metric.down))
-            )
+            return replace(metric, up=tuple(map(new, metric.up)), down=tuple(map(new, metric.down)))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-from fibdsl.builtins import GATES
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const
 from fibc.passes.rewrite import rebuild
+from fibdsl.builtins import GATES
 
 _INFINITE = Const(math.inf)
 

@@ -8,4 +8,6 @@ from fibdsl.diagnostics.diagnostic import Diagnostic
 
 
 def render(diagnostics: Iterable[Diagnostic]) -> str:
-    return "\n".join(f"{d.source.path}:{d.line}:{d.column}: {d.code} {d.message}" for d in diagnostics)
+    return "\n".join(
+        f"{d.source.path}:{d.line}:{d.column}: {d.code} {d.message}" for d in diagnostics
+    )

@@ -1,0 +1,149 @@
+"""Wrong specs: what `fib check` prints for each is its golden; `--update-goldens` rewrites them."""
+
+from pathlib import Path
+
+import pytest
+
+import fibdsl
+from fibc import driver
+from fibdsl.cli.main import main
+from fibdsl.diagnostics.diagnostic import Diagnostic
+from fibdsl.diagnostics.rules import RULES, Severity
+from fibdsl.source import Source
+
+BAD = Path(__file__).parent / "bad"
+NAMES = sorted(path.stem for path in BAD.glob("*.fib"))
+
+NOT_OF_A_FILE = {
+    "FIB107": "an override that names no parameter: test_an_override_is_checked",
+}
+
+
+def text_of(name: str) -> str:
+    return (BAD / f"{name}.fib").read_text(encoding="utf-8")
+
+
+def findings(text: str) -> tuple[Diagnostic, ...]:
+    return driver.check(Source("<string>", text)).diagnostics
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden(
+    name: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(BAD)
+    status = main(["check", f"{name}.fib"])
+    output = f"{capsys.readouterr().out}exit status: {status}\n"
+    golden = BAD / f"{name}.golden"
+    if request.config.getoption("--update-goldens"):
+        golden.write_text(output, encoding="utf-8")
+    assert output == golden.read_text(encoding="utf-8")
+
+
+def test_every_golden_has_its_spec() -> None:
+    assert sorted(path.stem for path in BAD.glob("*.golden")) == NAMES
+
+
+def test_every_rule_has_a_bad_spec() -> None:
+    covered = {finding.code for name in NAMES for finding in findings(text_of(name))}
+    assert covered == RULES.keys() - NOT_OF_A_FILE.keys()
+
+
+# What to find where, counted by hand in the files.
+AT = [
+    ("syntax_text_not_closed", 4, 10, 'this `"` opens a text that is not closed on its line'),
+    ("syntax_not_ascii", 4, 10, "the language does not use `ε`"),
+    ("syntax_param_colon", 4, 17, "a `:` is missing"),
+    ("syntax_levels_dangling", 7, 17, "a level is missing after `<`"),
+    ("syntax_gate_not_closed", 9, 31, "a `,` or a `)` is missing"),
+    (
+        "syntax_budget_arithmetic",
+        11,
+        52,
+        "this `-` reads as arithmetic, but a signed budget ends at the next `,` or `)`",
+    ),
+    ("syntax_reduce_comma_trailing", 11, 31, "a step of `reduce` is missing"),
+    ("syntax_objective_not_closed", 11, 47, "the objective before is not closed"),
+    ("later_extends", 3, 31, "`extends` is not in this version"),
+    ("later_require_at", 13, 41, "a `{` is missing"),
+    ("name_param_unknown", 9, 24, "unknown name `epsilom`"),
+    ("name_gate_unknown", 9, 19, "unknown gate `clipp`"),
+    ("level_order", 9, 10, "the chain starts with `trajectory`, but the finest level is `token`"),
+    ("level_censor_not_coarser", 7, 36, "`token` is not coarser than `token`"),
+    ("space_ratio_in_product", 11, 41, "`ratio(...)` is a bound, not a number to calculate with"),
+    ("space_deviation_in_log", 9, 24, "a budget at `token` is a log, and this is a deviation"),
+    ("budget_default_outside", 4, 32, "the default 1.2 is not in (0, 1)"),
+    ("budget_count_at_token", 12, 47, "a token has no members to count"),
+    (
+        "require_not_diagonal",
+        16,
+        3,
+        "`block_diagonal` does not hold: the gate at `trajectory` couples the tokens of a whole "
+        "`trajectory`",
+    ),
+    ("lint_unused_param", 4, 10, "no gate uses the parameter `epsilon`"),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "column", "message"), AT)
+def test_place_and_message(name: str, line: int, column: int, message: str) -> None:
+    first = findings(text_of(name))[0]
+    assert (first.line, first.column, first.message) == (line, column, message)
+
+
+# The mend a help text proposes, made in the file, leaves nothing to report.
+MENDS = [
+    ("syntax_text_not_closed", "is 0.2\n", 'is 0.2"\n'),
+    ("syntax_levels_dangling", "token <", "token"),
+    ("syntax_sign_after_operator", "epsilon * -1", "epsilon * (-(-1))"),
+    ("syntax_budget_no_comma", "+c_plus - c_minus", "+c_plus, -c_minus"),
+    ("syntax_budget_arithmetic", "-c_minus - 0.01", "-(c_minus + 0.01)"),
+    ("syntax_base_missing", "{ clip", "{ base clip"),
+    ("syntax_gate_outside_at", "base clip(epsilon) pessimistic", "at token { base clip(epsilon) }"),
+    ("syntax_brace_too_many", "pessimistic } }", "pessimistic }"),
+    ("syntax_reduce_comma_missing", "trajectory mean", "trajectory, mean"),
+    ("name_gate_unknown_coarse", "roll_back", "rollback"),
+    ("name_reserved", "size : pure", "scale : pure"),
+    ("level_fiber_missing", "  at token", "  at trajectory { fiber pass }\n  at token"),
+    ("level_censor_not_coarser", "over token)", "over state)"),
+    ("space_ratio_in_product", "+0.5 * ratio(1.2)", "+ratio(1 + 0.2)"),
+    ("budget_ratio_range", "in (0, 2)", "in (1, 2)"),
+    ("budget_closed_range", "[0, 1]", "(0, 1)"),
+    ("budget_rollback_at_token", "rollback(epsilon)", "rollback(epsilon, k = 8)"),
+    ("require_not_diagonal", "over token\n}", "over trajectory\n}"),
+    ("require_pass_not_diagonal", "trajectory { base pass }\n  at token { fiber", "token { base"),
+    ("require_too_narrow", "[0.9, 1.1]", "[0.8, 1.3]"),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong", "right"), MENDS)
+def test_the_help_mends(name: str, wrong: str, right: str) -> None:
+    text = text_of(name)
+    assert wrong in text
+    before, after = findings(text), findings(text.replace(wrong, right, 1))
+    assert {(d.code, d.message) for d in after} < {(d.code, d.message) for d in before}
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "message"),
+    [
+        ({"epsilom": 0.1}, "FIB107", "objective `ppo` has no parameter `epsilom`"),
+        ({"epsilon": "a lot"}, "FIB107", "`epsilon` is a number, not 'a lot'"),
+        ({"epsilon": 1.5}, "FIB403", "epsilon = 1.5 is not in (0, 1)"),
+    ],
+)
+def test_an_override_is_checked(values: dict[str, float], code: str, message: str) -> None:
+    with pytest.raises(fibdsl.FibError) as caught:
+        fibdsl.load("ppo").with_params(**values)
+    (finding,) = caught.value.diagnostics
+    assert (finding.code, finding.message) == (code, message)
+    assert finding.severity is Severity.ERROR
+
+
+def test_an_override_cannot_break_a_promise() -> None:
+    with pytest.raises(fibdsl.FibError) as caught:
+        fibdsl.load("fiberpo").with_params(epsilon=0.5)
+    assert [d.code for d in caught.value.diagnostics] == ["FIB502"]

@@ -23,7 +23,7 @@ from fibdsl.source import Source
 if TYPE_CHECKING:
     from fibc.batch import Batch
     from fibc.ir.nodes import Program
-    from fibdsl.runtime.fused import FusedLoss
+    from fibdsl.runtime.loss import FusedLoss
 
 
 def load(

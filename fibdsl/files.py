@@ -113,7 +113,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Array]) -> None:
     elif path.suffix == ".safetensors":
         from safetensors.numpy import save
 
-        _replace(path, save({name: np.ascontiguousarray(t) for name, t in tensors.items()}))
+        _replace(path, save({name: np.asarray(t, order="C") for name, t in tensors.items()}))
     else:
         raise ValueError(f"{path}: write to a .safetensors or an .npz file")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from fibdsl.runtime import RUNTIME
+
 
 def folder(name: str) -> Path:
     """The folder `name`: inside the installed package, else beside it in a checkout.
@@ -26,6 +28,7 @@ def shipped_specs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder("specs").glob("*.fib"))}
 
 
-def runtime_source() -> str:
-    """The text of the runtime that is copied into every generated module."""
-    return (Path(str(files("fibdsl"))) / "runtime" / "fused.py").read_text(encoding="utf-8")
+def runtime_sources() -> list[str]:
+    """The files of the runtime that are copied into every generated module, in order."""
+    runtime = Path(str(files("fibdsl"))) / "runtime"
+    return [(runtime / f"{name}.py").read_text(encoding="utf-8") for name in RUNTIME]

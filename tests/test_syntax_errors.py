@@ -80,24 +80,24 @@ def test_a_misspelt_keyword_gets_the_nearest() -> None:
 
 
 def test_any_text_gets_findings_and_never_an_exception() -> None:
-    random_choices = random.Random(20260414)
+    chance = random.Random(20260414)
     texts = [path.read_text(encoding="utf-8") for path in shipped_specs().values()]
     tokens = [list(map(str, grammar().lex(text))) for text in texts]
-    vocabulary = sorted({token for spec in tokens for token in spec}) + [*"?ε\n;)]}", '"', "1e999"]
+    vocabulary = [*sorted({word for spec in tokens for word in spec}), *'?ε\n;)]}"', "1e999"]
     for _ in range(3000):
-        words = list(random_choices.choice(tokens))
-        for _ in range(random_choices.randint(1, 3)):
-            place = random_choices.randrange(len(words))
-            match random_choices.randrange(4):
+        words = list(chance.choice(tokens))
+        for _ in range(chance.randint(1, 3)):
+            place = chance.randrange(len(words))
+            match chance.randrange(4):
                 case 0:
                     del words[place]
                 case 1:
                     words.insert(place, words[place])
                 case 2:
-                    words.insert(place, random_choices.choice(vocabulary))
+                    words.insert(place, chance.choice(vocabulary))
                 case _:
-                    words[place] = random_choices.choice(vocabulary)
-        text = random_choices.choice(" \n").join(words)
+                    words[place] = chance.choice(vocabulary)
+        text = chance.choice(" \n").join(words)
         for finding in findings(text):
             span = finding.span
             assert span is None or 0 <= span.start <= span.end <= len(text), text

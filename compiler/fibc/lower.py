@@ -48,10 +48,7 @@ class _Lowering:
             (1, -1) if any(g.pessimistic for g in spec.gates.values()) else (None,)
         )
         signs: tuple[Lean, ...] = (1, -1) if split else (None,)
-        aggregates = {
-            sign: self.aggregates(self.channel(signal, sign), sign)
-            for sign in signs
-        }
+        aggregates = {sign: self.aggregates(self.channel(signal, sign), sign) for sign in signs}
         gated: dict[Lean, str] = {}
         for lean in leans:
             channels = {sign: self.gate_chain(S, sign, lean) for sign, S in aggregates.items()}

@@ -85,9 +85,6 @@ def _resume(
 ) -> tuple[InteractiveParser, int] | None:
     """The parser and the token to go on with: the nearest place where an open construct can."""
     opened = fed(parser, Token("LBRACE", "{"))
-    keyword = failed < len(tokens) and tokens[failed].type in _RESUME
-    if opened and keyword and fed(opened, tokens[failed]):
-        return opened, failed
     braces = 0
     for position, token in enumerate(tokens[failed:], failed):
         # What follows an unclosed text on its line is prose.
@@ -97,6 +94,8 @@ def _resume(
             if fed(parser, token):
                 return parser, position
             braces += 1
+        elif opened and token.type in _RESUME and fed(opened, token):
+            return opened, position
         elif token.type == "RBRACE" and braces:
             braces -= 1
         elif token.type == "RBRACE" or (

@@ -103,7 +103,7 @@ def _label(parser: InteractiveParser, previous: Token | None, token: Token) -> L
 def _ended(parser: InteractiveParser) -> int:
     """The state the parser gets into when what stands before is complete: the same one after
     every statement of an objective, say. Its own state where it cannot be complete."""
-    for closing in ("RPAR", "RBRACE", "OBJECTIVE"):
+    for closing in ("RPAR", "RBRACE", "OBJECTIVE", "COMMA"):
         closed = fed(parser, Token(closing, ""))
         if closed is not None:
             before, _ = closed.parser_state.state_stack[-2:]

@@ -19,7 +19,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="find what is wrong in specs",
         description="Parses and checks specs: names, levels, spaces, budgets, promises, lints. "
         "Every finding is reported at once. Needs no torch and is fast.",
-        epilog="exit codes: 0 no finding, 1 findings, 2 a path cannot be read",
+        epilog="exit codes: 0 no finding, 1 findings, 2 a path cannot be read; "
+        "example: fib check mine.fib specs",
     )
     command.add_argument(
         "paths", nargs="+", metavar="PATH", help="a .fib file, or a folder to search for them"

@@ -7,7 +7,6 @@ from typing import Any
 
 from fibdsl.cli.options import add_spec, load_spec
 
-
 _TOKENS = ("logp", "old_logp", "advantages", "mask")
 
 
@@ -20,7 +19,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "request gated ratios and gradient.",
         epilog="A batch file (.safetensors or .npz) holds logp, old_logp, advantages, mask, "
         "(B, T) padded or (N,) packed with cu_seqlens, and the integer ids of each key the spec "
-        "names, (B,) or token-shaped. Other entries are not looked at.",
+        "names, (B,) or token-shaped. Other entries are not looked at; "
+        "example: fib eval fiberpo --batch rollouts.safetensors",
     )
     add_spec(command)
     command.add_argument("--batch", required=True, metavar="FILE", help="the batch file")

@@ -1,1 +1,7 @@
-"""The only torch code. `fused.py` is also written into every module that `fib compile` makes."""
+"""The only torch code.
+
+`RUNTIME` is copied, in this order, into every generated module; those files import only torch and
+the standard library. `reference.py` gives the interpreter a torch face.
+"""
+
+RUNTIME = ("contract", "numerics", "levels", "checks", "layouts", "joint", "loss")

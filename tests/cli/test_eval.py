@@ -144,9 +144,9 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_params(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batch = random_batch()
-    report = evaluated(capsys, save(tmp_path, batch), "--set", "epsilon=0.125", spec="fiberpo")
-    assert report.params == {"c_plus": 0.2, "c_minus": 0.1, "epsilon": 0.125}
-    objective = fibdsl.load("fiberpo", epsilon=0.125)
+    report = evaluated(capsys, save(tmp_path, batch), "--set", "epsilon=0.01", spec="fiberpo")
+    assert report.params == {"c_plus": 0.2, "c_minus": 0.1, "epsilon": 0.01}
+    objective = fibdsl.load("fiberpo", epsilon=0.01)
     assert report.loss == objective.evaluate(*(batch[name] for name in TOKENS)).loss
     assert report.loss != evaluate(batch, "fiberpo").loss
 

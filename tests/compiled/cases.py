@@ -36,8 +36,22 @@ class Case:
     keys: dict[str, Tensor]
 
     def to(self, dtype: torch.dtype) -> Case:
-        tokens = (t.to(dtype) for t in (self.logp, self.old_logp, self.advantages))
-        return Case(*tokens, self.mask, self.keys)
+        return Case(
+            self.logp.to(dtype),
+            self.old_logp.to(dtype),
+            self.advantages.to(dtype),
+            self.mask,
+            self.keys,
+        )
+
+    def rows(self, part: slice) -> Case:
+        return Case(
+            self.logp[part],
+            self.old_logp[part],
+            self.advantages[part],
+            self.mask[part],
+            {name: ids[part] for name, ids in self.keys.items()},
+        )
 
     @property
     def tokens(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -73,10 +87,8 @@ def random_case(
     advantages[rng.random(rows) < 0.2] = 0.0
     group = rng.integers(0, max(2, rows // 3), rows)
     names = rng.integers(-(2**62), 2**62, rows + 2)
-    tokens = [torch.from_numpy(t) for t in (old + x, old, advantages)]
-    valid = torch.from_numpy(mask)
-    for t in tokens:
-        t[~valid] = torch.nan
+    for array in (old, x, advantages):
+        array[~mask] = np.nan
     keys = {
         "uid": torch.from_numpy(names[group]),
         "data_source": torch.from_numpy(names[group % 2]),
@@ -84,7 +96,8 @@ def random_case(
         "turn_id": torch.from_numpy(np.cumsum(rng.random(x.shape) < 0.3, 1) - 5),
         "expert_id": torch.from_numpy(names[rng.integers(0, 2, x.shape)]),
     }
-    return Case(*tokens, valid, keys)
+    logp, old_logp, weights = (torch.from_numpy(t) for t in (old + x, old, advantages))
+    return Case(logp, old_logp, weights, torch.from_numpy(mask), keys)
 
 
 def real_case(name: str) -> Case:
@@ -101,8 +114,9 @@ def real_case(name: str) -> Case:
             1000 + torch.arange(position.numel()).view_as(position),
         ),
     }
-    tokens = (d[n].double() for n in ("logp", "old_logp", "advantages"))
-    return Case(*tokens, d["mask"], keys)
+    return Case(
+        d["logp"].double(), d["old_logp"].double(), d["advantages"].double(), d["mask"], keys
+    )
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def test_params() -> None:
         loss_fn.set_params(c_plus=0.1, epsilon=1.5)
     assert loss_fn.params["c_plus"] == 0.2, "all or none"
     with pytest.raises(ValueError, match="is a number"):
-        loss_fn.set_params(epsilon="big")
+        loss_fn.set_params(epsilon=True)
     with pytest.raises(fibdsl.FibError, match="gated_ratio"):
         loss_fn.set_params(c_plus=0.9)
 

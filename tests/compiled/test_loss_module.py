@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import fibdsl
 from fibdsl.resources import shipped_specs
-from fibdsl.runtime import fused
+from fibdsl.runtime.layouts import cut_blocks
 from tests.compiled.cases import LAYOUTS, compiled, random_case, real_case, reference
 
 
@@ -124,10 +124,9 @@ def test_parts_of_a_batch_add_up_with_the_normalizer_of_the_whole() -> None:
     trajectories = int(case.mask.any(1).sum())
     total, gradient = 0.0, []
     for rows in (slice(0, 3), slice(3, 4), slice(4, 10)):
-        part = type(case)(
-            *(t[rows] for t in case.tokens), {k: v[rows] for k, v in case.keys.items()}
+        result = compiled(
+            loss_fn, case.rows(rows), "padded", normalizers={"trajectory": trajectories}
         )
-        result = compiled(loss_fn, part, "padded", normalizers={"trajectory": trajectories})
         total += result.loss
         gradient.append(result.gradient)
     assert total == pytest.approx(whole.loss, rel=1e-13)
@@ -204,7 +203,7 @@ def test_absurd_ratios_stay_finite(dtype: torch.dtype) -> None:
 
 def test_block_layout_covers_every_token_once() -> None:
     cu = torch.tensor([0, 0, 1, 65, 65, 193, 200, 200])
-    layout = fused._blocks(cu, 200)
+    layout = cut_blocks(cu, 200)
     assert layout.inside.sum() == 200
     assert torch.equal(layout.source.reshape(-1)[layout.position], torch.arange(200))
     rows = torch.repeat_interleave(torch.arange(7), cu[1:] - cu[:-1])

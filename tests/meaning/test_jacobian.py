@@ -148,6 +148,25 @@ def test_clipped_token_by_hand() -> None:
     np.testing.assert_allclose(J, G[:, None] * np.full((1, 2), 0.5), rtol=1e-13)
 
 
+# One state of two, budget 2 * .1: the first deviation, .25, is cut to .2, and nothing is left for
+# the second. Both gates see only the other's deviation.
+CENSORED = of_log_ratios([[np.log(1.25), 0.0]], state_id=[[5, 5]])
+
+
+def test_what_a_ratio_of_one_takes_from_a_censored_neighbour() -> None:
+    # At 0 |x| has slope +1: zero belongs to the + side.
+    J = jacobian(fibdsl.load("apc", delta=0.1), CENSORED)
+    assert np.array_equal(J[0], [0.0, -1.0])
+
+
+def test_a_ratio_of_one_without_any_budget_left_has_no_gradient() -> None:
+    # B = 0 whatever the token does, so G = 1 on a whole neighbourhood of r = 1.
+    apc = fibdsl.load("apc", delta=0.1)
+    for x in (1e-9, -1e-9, 0.0):
+        J = jacobian(apc, with_log_ratios(CENSORED, [[np.log(1.25), x]]))
+        assert np.array_equal(J[1], [0.0, 0.0])
+
+
 CELLS = {
     "ppo": "token",
     "grpo": "token",

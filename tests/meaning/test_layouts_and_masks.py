@@ -81,6 +81,14 @@ def test_masked_ids_of_a_key_per_token_may_contradict_the_hierarchy() -> None:
     assert np.array_equal(objective.gated_ratio(**tensors)[:, :2], objective.gated_ratio(**whole))
 
 
+@pytest.mark.parametrize("tensor", TOKENS[:3])
+def test_nan_at_a_token_that_counts_is_not_hidden(name: str, tensor: str) -> None:
+    tensors = of_log_ratios([[0.01, 0.02]], [[1.0, 1.0]], uid=[1], data_source=[1])
+    tensors["keys"]["state_id"] = np.array([[1, 1]])
+    tensors[tensor] = np.array([[np.nan, 0.5]])
+    assert np.isnan(fibdsl.load(name).evaluate(**tensors).loss)
+
+
 @pytest.mark.parametrize("dtype", [np.bool_, np.int64, np.uint8, np.float32])
 def test_masks_of_any_kind(name: str, tensors: Tensors, dtype: type) -> None:
     objective = fibdsl.load(name)

@@ -51,22 +51,23 @@ def test_fiberpo() -> None:
 
 def test_pessimistic_clip_counts_only_where_it_acts() -> None:
     # Beyond the bounds .8 and 1.2: by sign of the advantage two of the four are clipped.
-    r = np.array([[1.5, 1.5, 0.5, 0.5, 1.1, 0.9]])
+    # A ratio of 1 is on the + side.
+    r = np.array([[1.5, 1.5, 0.5, 0.5, 1.0, 0.9]])
     A = [[1.0, -1.0, 1.0, -1.0, 1.0, 0.0]]
     metrics = fibdsl.load("ppo").evaluate(**of_log_ratios(np.log(r), A)).metrics
     assert metrics == pytest.approx(
         {
-            "drift/trajectory": (1.1 + 0.9 - 2 + 2 * 0.5 - 2 * 0.5) / 6,
-            "drift/token": (4 * 0.5 + 2 * 0.1) / 6,
+            "drift/trajectory": 0.1 / 6,
+            "drift/token": (4 * 0.5 + 0.1) / 6,
             "regime/token/plus/pass": 2 / 6,
             "regime/token/plus/clipped": 1 / 6,
             "regime/token/minus/pass": 2 / 6,
             "regime/token/minus/clipped": 1 / 6,
             "tokens_clipped": 2 / 6,
-            "ratio/mean": 1.0,
-            "gated_ratio/mean": (1.2 + 1.5 + 0.5 + 0.8 + 1.1 + 0.9) / 6,
+            "ratio/mean": 5.9 / 6,
+            "gated_ratio/mean": (1.2 + 1.5 + 0.5 + 0.8 + 1.0 + 0.9) / 6,
             "kl/k1": -np.log(r).mean(),
-            "kl/k3": -np.log(r).mean(),
+            "kl/k3": -0.1 / 6 - np.log(r).mean(),
         },
         rel=1e-13,
         abs=1e-16,

@@ -51,6 +51,13 @@ INLINE = {
         "at token { fiber clip(+inf, -inf) pessimistic }",
         "reduce sum over token",
     ),
+    "one_side_unbounded": spec(
+        "log_ratio net",
+        "token < trajectory",
+        "at trajectory { base clip(+0.02, -inf) }",
+        "at token { fiber clip(+inf, -0.02) pessimistic }",
+        "reduce mean over token",
+    ),
     "experts": spec(
         "log_ratio split",
         "token < expert by expert_id",

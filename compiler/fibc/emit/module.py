@@ -1,6 +1,6 @@
 """The text of a generated module: what the objective computes, then the runtime it needs.
 
-The first part is unparsed from a syntax tree; the second is fibdsl/runtime/fused.py, copied, so
+The first part is unparsed from a syntax tree; the second is fibdsl/runtime, copied, so
 that the module imports only torch and is exactly what `Objective.compile()` runs.
 """
 
@@ -19,7 +19,7 @@ from fibc.ir import nodes as ir
 from fibc.ir.scalar import Scalar, fold, references
 from fibdsl._version import __version__
 from fibdsl.builtins import GATES
-from fibdsl.resources import runtime_source
+from fibdsl.resources import runtime_sources
 from fibdsl.types import BATCH, Signal
 
 INPUTS = ("x", "advantages", "mask", "params", "levels")
@@ -60,7 +60,7 @@ class _Module:
         self.program = program
         self.ops = program.by_name
         self.stages = cut(program)
-        self.runtime = _Runtime(runtime_source())
+        self.runtime = _Runtime(runtime_sources())
         kinds = [f"{prefix}_{kind}" for kind in GATES for prefix in ("gate", "regime")]
         self.names = py.Names([*_TAKEN, *kinds, *self.runtime.names, *dir(builtins)])
         # Levels and params first, so that they have their plain names where they can.
@@ -481,22 +481,45 @@ class _Module:
 
 
 class _Runtime:
-    """The runtime's source, taken apart: its imports, the rest, the names it defines."""
+    """The runtime's files made one: their imports (not of each other), the rest, the names."""
 
-    def __init__(self, source: str) -> None:
-        tree = ast.parse(source)
-        lines = source.splitlines()
-        statements = tree.body[1:]  # the docstring is about the file in the package
-        imports = [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
-        first, last = imports[0].lineno - 1, imports[-1].end_lineno
-        self.imports = "\n".join(lines[first:last])
-        self.body = "\n".join(lines[last:])
-        self.names = {alias.asname or alias.name for s in imports for alias in s.names}
-        for s in statements:
-            if isinstance(s, ast.FunctionDef | ast.ClassDef):
-                self.names.add(s.name)
-            elif isinstance(s, ast.Assign):
-                self.names |= {t.id for t in s.targets if isinstance(t, ast.Name)}
+    def __init__(self, sources: list[str]) -> None:
+        imports: set[str] = set()
+        bodies: list[str] = []
+        self.names: set[str] = set()
+        for source in sources:
+            statements = ast.parse(source).body[1:]  # without the docstring
+            last = 0
+            for s in statements:
+                if isinstance(s, ast.Import | ast.ImportFrom):
+                    last = s.end_lineno or 0
+                    self.names |= {alias.asname or alias.name for alias in s.names}
+                    # `from fibdsl.runtime...`: the name is in this very module.
+                    if not ast.unparse(s).startswith("from fibdsl."):
+                        imports |= _single_imports(s)
+                elif isinstance(s, ast.FunctionDef | ast.ClassDef):
+                    self.names.add(s.name)
+                elif isinstance(s, ast.Assign | ast.AnnAssign):
+                    targets = s.targets if isinstance(s, ast.Assign) else [s.target]
+                    self.names |= {t.id for t in targets if isinstance(t, ast.Name)}
+            bodies.append("\n".join(source.splitlines()[last:]).strip("\n"))
+        self.imports = "\n".join(sorted(imports, key=_import_order))
+        self.body = "\n\n\n".join(bodies)
+
+
+def _single_imports(statement: ast.Import | ast.ImportFrom) -> set[str]:
+    """The statement as one line a name, so that files can share them."""
+    singles: list[ast.stmt] = []
+    for alias in statement.names:
+        if isinstance(statement, ast.Import):
+            singles.append(ast.Import([alias]))
+        else:
+            singles.append(ast.ImportFrom(statement.module, [alias], statement.level))
+    return {ast.unparse(single) for single in singles}
+
+
+def _import_order(line: str) -> tuple[bool, bool, str]:
+    return "__future__" not in line, "torch" in line, line
 
 
 class _Tree:

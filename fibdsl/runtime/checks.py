@@ -1,0 +1,73 @@
+"""What a batch must be before it is looked at: shapes, types, devices, 0/1 masks, row offsets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def require(condition: Tensor, message: str) -> None:
+    """Raises ValueError if `condition` (0-dim bool) is false. On a GPU, where reading it would
+    make the host wait, the device stops with the message instead."""
+    if condition.device.type == "cpu":
+        if not bool(condition):
+            raise ValueError(message)
+    else:
+        torch._assert_async(condition, message)
+
+
+def check_tokens(tokens: dict[str, Tensor], cu_seqlens: Tensor | None) -> None:
+    for name, tensor in tokens.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} is a {type(tensor).__name__}; give a torch tensor")
+    logp = tokens["logp"]
+    shape = tuple(logp.shape)
+    if cu_seqlens is None and logp.dim() != 2:
+        raise ValueError(
+            f"logp has shape {shape}: padded tensors are (B, T), and packed ones (N,) need "
+            "cu_seqlens"
+        )
+    if cu_seqlens is not None and logp.dim() != 1:
+        raise ValueError(f"logp has shape {shape}, but with cu_seqlens it must be packed, (N,)")
+    if logp.numel() == 0:
+        raise ValueError(f"logp has shape {shape}: there is no token in this batch")
+    for name, tensor in tokens.items():
+        if tuple(tensor.shape) != shape:
+            hint = (
+                "; one value a trajectory is expanded by `advantages[:, None].expand_as(logp)`"
+                if name == "advantages" and tuple(tensor.shape) == shape[:1]
+                else ""
+            )
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}, but logp has {shape}; they must agree"
+                + hint
+            )
+        if tensor.device != logp.device:
+            raise ValueError(f"{name} is on {tensor.device}, but logp is on {logp.device}")
+        if name != "mask" and not tensor.is_floating_point():
+            raise TypeError(f"{name} is {tensor.dtype}; give a floating-point tensor")
+    if tokens["mask"].is_complex():
+        raise TypeError("mask is complex; give bool or 0/1")
+    if cu_seqlens is None:
+        return
+    if cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"cu_seqlens is {cu_seqlens.dtype}; give int32 or int64")
+    if cu_seqlens.dim() != 1 or cu_seqlens.numel() < 2:
+        raise ValueError(
+            f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; it is (B + 1,), row offsets"
+        )
+    if cu_seqlens.device != logp.device:
+        raise ValueError(f"cu_seqlens is on {cu_seqlens.device}, but logp is on {logp.device}")
+    rising = (cu_seqlens[1:] >= cu_seqlens[:-1]).all()
+    require(
+        rising & (cu_seqlens[0] == 0) & (cu_seqlens[-1] == shape[0]),
+        f"cu_seqlens must rise from 0 to the {shape[0]} tokens of logp",
+    )
+
+
+def as_bool(mask: Tensor) -> Tensor:
+    if mask.dtype == torch.bool:
+        return mask
+    binary = ((mask == 0) | (mask == 1)).all()
+    require(binary, "mask has values other than 0 and 1; weights do not belong into it")
+    return mask != 0

@@ -1,0 +1,62 @@
+"""What a generated module and the runtime tell each other, and what a loss returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Parameter(NamedTuple):
+    """A run-time value of an objective and the range it must stay in."""
+
+    default: float
+    space: str
+    low: float
+    high: float
+    low_open: bool
+    high_open: bool
+
+    def holds(self, value: float) -> bool:
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below and math.isfinite(value)
+
+    def range(self) -> str:
+        opening, closing = "(" if self.low_open else "[", ")" if self.high_open else "]"
+        return f"{opening}{self.low:g}, {self.high:g}{closing}"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a generated module says about itself.
+
+    Attributes:
+        loss: (x, advantages, mask, params, levels, normalizer) -> (loss, values to measure).
+        measure: (x, advantages, mask, params, levels, *values) -> metrics (M,).
+        levels: (name, key or None) from the first level above the token to the coarsest.
+        outermost: the level whose cells the loss is a mean over, or None.
+    """
+
+    name: str
+    params: dict[str, Parameter]
+    levels: tuple[tuple[str, str | None], ...]
+    metrics: tuple[str, ...]
+    outermost: str | None
+    loss: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
+    measure: Callable[..., Tensor]
+
+
+class LossOutput(NamedTuple):
+    """What a loss module returns.
+
+    Attributes:
+        loss: 0-dim, to be minimised; its backward pass scales a gradient already computed.
+        metrics: 0-dim tensors by name, without gradient.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor]

@@ -1,0 +1,198 @@
+"""Where each token and each cell is: packed rows cut into blocks, ids turned into cell numbers.
+
+Runs outside the graph, once a call, and never reads a size or an id from the device: arrays of
+cells are as large as the next finer level, whose count they cannot exceed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fibdsl.runtime.checks import require
+from fibdsl.runtime.contract import Objective
+
+BLOCK = 64
+"""Tokens a block of the packed layout: rows are cut into blocks, each summed densely."""
+
+
+class BlockLayout(NamedTuple):
+    """Packed tokens cut into blocks, none of which holds tokens of two rows.
+
+    Attributes:
+        source: the token at each place of each block, int64 (n, BLOCK).
+        inside: whether a token is there at all, bool (n, BLOCK).
+        row: the row of each block, int64 (n,).
+        position: the place of each token among the blocks, int64 (N,).
+    """
+
+    source: Tensor
+    inside: Tensor
+    row: Tensor
+    position: Tensor
+
+
+def cut_blocks(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
+    """The block layout. Its size depends on N and B alone, so no count is read from the device."""
+    cu = cu_seqlens.to(torch.int64)
+    rows = cu.shape[0] - 1
+    lengths = cu[1:] - cu[:-1]
+    ends = ((lengths + BLOCK - 1) // BLOCK).cumsum(0)
+    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+    n = tokens // BLOCK + rows  # at least the sum of ceil(length / BLOCK)
+    block = torch.arange(n, device=cu.device)
+    row = torch.searchsorted(ends, block, right=True)
+    used = row < rows
+    row = row.clamp(max=rows - 1)
+    place = ((block - starts[row]) * BLOCK)[:, None] + torch.arange(BLOCK, device=cu.device)
+    inside = used[:, None] & (place < lengths[row][:, None])
+    source = torch.where(inside, cu[row][:, None] + place, 0)
+    token = torch.arange(tokens, device=cu.device)
+    own = torch.searchsorted(cu[1:].contiguous(), token, right=True)
+    position = starts[own] * BLOCK + token - cu[own]
+    return BlockLayout(source, inside, row, position)
+
+
+def parent_cells(
+    objective: Objective,
+    keys: Mapping[str, Tensor],
+    mask: Tensor,
+    layout: BlockLayout | None,
+    cu_seqlens: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """For each keyed level (and for a trajectory above one) the cell that each finer cell is in.
+
+    Cells are numbered from 0; numbers not used are empty cells. Checks that every cell lies in one
+    coarser cell.
+    """
+    if not any(key for _, key in objective.levels):
+        return ()
+    if layout is None:
+        valid = mask
+        rows = mask.shape[0]
+        row = torch.arange(rows, device=mask.device)[:, None].expand_as(mask)
+    else:
+        assert cu_seqlens is not None
+        valid = mask[layout.source] & layout.inside
+        rows = cu_seqlens.shape[0] - 1
+        row = layout.row[:, None].expand_as(valid)
+    names = [name for name, _ in objective.levels]
+    inner = names[: names.index("trajectory")] if "trajectory" in names else []
+    parents: list[Tensor] = []
+    # The cell of each unit at the level reached, and which units count. Units are tokens up to the
+    # trajectory and rows from there on: above it nothing is as large as the batch.
+    own: Tensor | None = None
+    finer = "token"
+    tokens = valid
+    for name, key in objective.levels:
+        if key is None:
+            if own is not None:
+                parents.append(_parent(own, row, valid, "the rows of the batch", name, finer))
+            valid = _row_any(tokens, row, rows)
+            own = torch.arange(rows, device=mask.device)
+        else:
+            ids = _ids(name, key, keys, rows, mask, layout)
+            per_row = ids.dim() == 1
+            if per_row and valid is tokens:
+                ids = ids[row]
+            elif not per_row and valid is not tokens:
+                ids = _row_ids(ids, tokens, row, rows, f"keys['{key}'] (level '{name}')")
+            cell = _number(ids, row if name in inner else None)
+            if own is None:
+                parents.append(cell)
+            else:
+                parents.append(_parent(own, cell, valid, f"keys['{key}']", name, finer))
+            own = cell
+        finer = name
+    return tuple(parents)
+
+
+def _ids(
+    name: str,
+    key: str,
+    keys: Mapping[str, Tensor],
+    rows: int,
+    mask: Tensor,
+    layout: BlockLayout | None,
+) -> Tensor:
+    """The ids of a keyed level, int64: (rows,), or one a token (in block layout if packed)."""
+    what = f"keys['{key}'] (level '{name}')"
+    if key not in keys:
+        given = ", ".join(f"'{k}'" for k in keys) or "none"
+        raise ValueError(
+            f"keys['{key}'] is missing: level '{name}' takes its cells from it "
+            f"(keys given: {given})"
+        )
+    ids = keys[key]
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"{what} is a {type(ids).__name__}; give an integer tensor")
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise TypeError(f"{what} is {ids.dtype}; ids are integers")
+    if ids.device != mask.device:
+        raise ValueError(f"{what} is on {ids.device}, but mask is on {mask.device}")
+    if tuple(ids.shape) == (rows,):
+        return ids.to(torch.int64)
+    if ids.shape == mask.shape:
+        return ids.to(torch.int64) if layout is None else ids.to(torch.int64)[layout.source]
+    raise ValueError(
+        f"{what} has shape {tuple(ids.shape)}; give ({rows},), one id a trajectory, or "
+        f"{tuple(mask.shape)}, one a token"
+    )
+
+
+def _row_any(valid: Tensor, row: Tensor, rows: int) -> Tensor:
+    """Whether any token of each row counts, bool (rows,)."""
+    found = torch.zeros(rows, dtype=torch.int64, device=valid.device)
+    by_line = valid.any(-1).to(torch.int64)
+    return found.scatter_reduce(0, row[:, 0].contiguous(), by_line, "amax") > 0
+
+
+def _row_ids(ids: Tensor, valid: Tensor, row: Tensor, rows: int, what: str) -> Tensor:
+    """The one id of each row from an id a token; an error if a row has several."""
+    low, high = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
+    line = row[:, 0].contiguous()
+    largest = ids.new_full((rows,), low).scatter_reduce(
+        0, line, torch.where(valid, ids, low).amax(-1), "amax"
+    )
+    smallest = ids.new_full((rows,), high).scatter_reduce(
+        0, line, torch.where(valid, ids, high).amin(-1), "amin"
+    )
+    require(
+        ((largest == smallest) | ~_row_any(valid, row, rows)).all(),
+        f"{what} splits a trajectory: two of its tokens have different ids; "
+        "each trajectory must lie in one cell",
+    )
+    return largest
+
+
+def _number(ids: Tensor, within: Tensor | None) -> Tensor:
+    """Equal ids (within equal `within`) to equal numbers 0, 1, ... < numel, by sorting: the
+    result's size does not depend on how many there are."""
+    flat = ids.reshape(-1)
+    order = torch.argsort(flat, stable=True)
+    if within is not None:
+        order = order[torch.argsort(within.reshape(-1)[order], stable=True)]
+    ordered = flat[order]
+    new = ordered[1:] != ordered[:-1]
+    if within is not None:
+        ordered = within.reshape(-1)[order]
+        new = new | (ordered[1:] != ordered[:-1])
+    rank = torch.cat([new.new_zeros(1), new]).cumsum(0)
+    return torch.empty_like(flat).scatter(0, order, rank).view_as(ids)
+
+
+def _parent(own: Tensor, cell: Tensor, valid: Tensor, what: str, name: str, finer: str) -> Tensor:
+    """The coarser cell of each finer cell, one for each number a finer cell can have; 0 for empty
+    ones. `own` and `cell` give the finer and the coarser cell of each unit."""
+    candidate = torch.where(valid, cell, -1).reshape(-1)
+    parent = candidate.new_full((own.numel(),), -1)
+    parent = parent.scatter_reduce(0, own.reshape(-1), candidate, "amax").clamp(min=0)
+    require(
+        ((parent[own] == cell) | ~valid).all(),
+        f"{what} (level '{name}') splits a cell of level '{finer}': two members of one "
+        f"'{finer}' are in different cells of '{name}'; each cell must lie in one coarser cell",
+    )
+    return parent

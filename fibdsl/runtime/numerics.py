@@ -1,0 +1,43 @@
+"""Arithmetic at special points: what saturates, what has slope 1, what is accumulated in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def exp(x: Tensor) -> Tensor:
+    """e^x, saturating below the largest finite number so that 0 * ratio stays 0."""
+    return torch.exp(x.clamp(max=_log_max(x.dtype)))
+
+
+def expm1(x: Tensor) -> Tensor:
+    """e^x - 1, saturating like `exp`."""
+    return torch.expm1(x.clamp(max=_log_max(x.dtype)))
+
+
+def by_sign(x: Tensor, upper: Any, lower: Any) -> Tensor:
+    """`upper` where x >= 0, else `lower`; numbers or 0-dim tensors, result of x's type."""
+    return torch.where(x >= 0, upper * torch.ones_like(x), lower * torch.ones_like(x))
+
+
+def lowered(gated: Tensor, x: Tensor) -> Tensor:
+    """The gate where it lowers x, else x: the pessimistic gate for advantages >= 0. Where both are
+    equal x is taken, whose slope is 1."""
+    return torch.where(gated < x, gated, x)
+
+
+def raised(gated: Tensor, x: Tensor) -> Tensor:
+    """The gate where it raises x, else x: the pessimistic gate for advantages < 0."""
+    return torch.where(gated > x, gated, x)
+
+
+def _log_max(dtype: torch.dtype) -> float:
+    return 709.0 if dtype == torch.float64 else 88.0
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type sums are accumulated in: float32 or better."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

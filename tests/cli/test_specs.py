@@ -1,0 +1,71 @@
+"""`fib specs`: the list, one spec's text, and names that are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import fibdsl
+from fibdsl.cli.main import main
+from fibdsl.resources import folder, shipped_specs
+
+EXPECTED = {"apc", "dapo", "fiberpo", "fiberpo_domain", "grpo", "gspo", "ppo"}
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["specs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = dict(line.split(maxsplit=1) for line in lines)
+    assert set(listed) >= EXPECTED
+    assert list(listed) == sorted(listed)
+    for name, doc in listed.items():
+        assert doc == fibdsl.load(name).doc
+        assert "arXiv" in doc
+    columns = {line.index(doc) for line, doc in zip(lines, listed.values(), strict=True)}
+    assert len(columns) == 1
+
+
+def test_list_beside_files_of_the_same_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ppo").mkdir()
+    (tmp_path / "grpo").write_text("a file of the user's, not a spec")
+    assert main(["specs"]) == 0
+    listed = capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert main(["specs"]) == 0
+    assert capsys.readouterr().out == listed
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_print(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert main(["specs", name]) == 0
+    text = capsys.readouterr().out
+    assert text == shipped_specs()[name].read_text(encoding="utf-8")
+    # What is printed is a spec to start from.
+    mine = tmp_path / "mine.fib"
+    mine.write_text(text, encoding="utf-8")
+    assert main(["check", str(mine)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "help"),
+    [
+        ("fibrepo", "did you mean `fiberpo`?"),
+        ("ggrpo", "did you mean `grpo`?"),
+        ("zzzzzz", "known here: `apc`, "),
+    ],
+)
+def test_unknown(capsys: pytest.CaptureFixture[str], name: str, help: str) -> None:
+    assert main(["specs", name]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"fib specs: no shipped spec '{name}'; ")
+    assert help in err
+
+
+def test_the_data_travels_with_the_package() -> None:
+    assert (folder("grammar") / "fib.lark").is_file()
+    with pytest.raises(FileNotFoundError, match="'no_such' folder is missing"):
+        folder("no_such")

@@ -12,7 +12,8 @@ from fibdsl._version import __version__
 
 if TYPE_CHECKING:
     from fibdsl.api import Evaluation, Objective, check, compile, load, load_text
-    from fibdsl.diagnostics.diagnostic import Diagnostic, FibError, InternalError
+    from fibdsl.diagnostics.diagnostic import Diagnostic
+from fibdsl.diagnostics.errors import FibError, InternalError
 
 _HOMES = {
     "Evaluation": "fibdsl.api",
@@ -22,8 +23,8 @@ _HOMES = {
     "load": "fibdsl.api",
     "load_text": "fibdsl.api",
     "Diagnostic": "fibdsl.diagnostics.diagnostic",
-    "FibError": "fibdsl.diagnostics.diagnostic",
-    "InternalError": "fibdsl.diagnostics.diagnostic",
+    "FibError": "fibdsl.diagnostics.errors",
+    "InternalError": "fibdsl.diagnostics.errors",
 }
 
 __all__ = [

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from fibc import driver
 from fibc.analysis.require import decide_requires
 from fibc.typed import TypedObjective, TypedParam
-from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, FibError, nearest
+from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
+from fibdsl.diagnostics.errors import FibError
 from fibdsl.resources import shipped_specs
 from fibdsl.source import Source
 
@@ -177,7 +178,7 @@ class Objective:
 
     @cached_property
     def program(self) -> Program:
-        """The IR as the theory writes it, which the reference interpreter evaluates."""
+        """The unoptimised IR, an operation a symbol of docs/semantics.md; what is evaluated."""
         return driver.reference_program(self.typed)
 
     # --- the reference --------------------------------------------------------------------------
@@ -267,7 +268,7 @@ class Objective:
 
     def source(self) -> str:
         """The text of the generated module: needs only torch, and is what `compile` runs."""
-        return driver.compile_objective(self.typed, self.checked)
+        return driver.compile_objective(self.typed, self.checked, self.params)
 
     def compile(self, *, backend: str | Callable[..., Any] | None = "inductor") -> FusedLoss:
         """The loss as a torch.nn.Module: one fused graph that returns loss and gradient.
@@ -283,7 +284,7 @@ class Objective:
         module = types.ModuleType(f"fibdsl_generated_{self.name}_{digest}")
         sys.modules[module.__name__] = module
         exec(builtins.compile(text, filename, "exec"), module.__dict__)
-        loss: FusedLoss = module.Loss(backend, **self.params)
+        loss: FusedLoss = module.Loss(backend)
         loss.guard = lambda values: self.with_params(**values)
         return loss
 

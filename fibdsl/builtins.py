@@ -68,7 +68,9 @@ def _budget(C: Any, k: Any) -> Any:
 
 
 _PASS = Piece("pass", slope=_one, intercept=_zero, until=_budget, inclusive=True)
-_CLIP = (_PASS, Piece("clipped", slope=_zero, intercept=_budget))
+_CLIPPED = Piece("clipped", slope=_zero, intercept=_budget)
+# What neighbours leave can be nothing at all; then no x passes, 0 included, and the slope is 0.
+_PASS_BELOW = Piece("pass", slope=_one, intercept=_zero, until=_budget)
 
 GATES: dict[str, GateRule] = {
     rule.name: rule
@@ -76,7 +78,7 @@ GATES: dict[str, GateRule] = {
         GateRule(
             "rollback",
             "pass up to C, then fall with slope -k back to zero at (1 + 1/k) C, then stay zero",
-            "arXiv 2603.08239, g^agg; theory of the two-level gate in arXiv 2604.03044, eq. 3",
+            "g^agg of arXiv 2603.08239; arXiv 2604.03044, eq. 3",
             (
                 _PASS,
                 Piece(
@@ -93,14 +95,14 @@ GATES: dict[str, GateRule] = {
             "clip",
             "pass up to the budget, constant beyond it",
             "PPO, arXiv 1707.06347, eq. 7; logclip of arXiv 2604.03044",
-            _CLIP,
+            (_PASS, _CLIPPED),
         ),
         GateRule(
             "censor",
             "clip to what the other members of the cell leave of its budget, "
             "max(0, n * delta - sum of the others' |x|)",
             "APC-Obj, arXiv 2603.08239, definition 3.2",
-            _CLIP,
+            (_PASS_BELOW, _CLIPPED),
             neighbours=True,
         ),
         GateRule(

@@ -98,7 +98,8 @@ def table(result: EvalReport) -> str:
         f"  loss           {result.loss:.9g}",
         f"  gradient norm  {result.gradient_norm:.6g}",
         "",
-        f"  {'level':<12}{'cells':>7}  {'gate':<16}{'sign':<7}{'drift':>10}   regimes, share of cells",
+        f"  {'level':<12}{'cells':>7}  {'gate':<16}{'sign':<7}{'drift':>10}"
+        "   regimes, share of cells",
     ]
     for level in result.levels:
         gate = f"{level.role} {level.gate}" if level.gate else "-"

@@ -38,7 +38,7 @@ class Channels(StrEnum):
     NET = "net"
     """They cancel: one signed channel."""
     SPLIT = "split"
-    """They do not: one channel for each sign, zero in the + channel (theory: l_i)."""
+    """They do not: one channel for each sign, zero in the + channel (docs/semantics.md: l_i)."""
 
 
 TOKEN = "token"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fibc import driver, syntax_errors
-from fibc.parse import grammar
+from fibc.grammar import grammar
 from fibdsl.diagnostics.diagnostic import Diagnostic
 from fibdsl.resources import shipped_specs
 from fibdsl.source import Source

@@ -140,9 +140,14 @@ def _mask(mask: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _ids(
-    level: Level, keys: Mapping[str, Any], rows: _Rows, where: Ints, shape: tuple[int, ...]
+    level: Level,
+    keys: Mapping[str, Any],
+    rows: _Rows,
+    where: Ints,
+    shape: tuple[int, ...],
+    per_token: bool,
 ) -> Ints:
-    """The id of each valid token at `level`."""
+    """The id of each valid token at `level`. Where B = N, `per_token` says which shape is meant."""
     assert level.key is not None
     if level.key not in keys:
         given = ", ".join(f"'{k}'" for k in keys) or "none"
@@ -154,7 +159,7 @@ def _ids(
     what = f"keys['{level.key}'] (level '{level.name}')"
     if not np.issubdtype(ids.dtype, np.integer):
         raise BatchError(f"{what} is {ids.dtype}; ids are integers")
-    if ids.shape == (rows.count,):
+    if ids.shape == (rows.count,) and not (per_token and ids.shape == shape):
         return ids[rows.of_token[where]].astype(np.int64)
     if ids.shape == shape:
         return ids.reshape(-1)[where].astype(np.int64)
@@ -178,7 +183,8 @@ def _cells(
     cell[TRAJECTORY] = _number(row)
     for level in levels:
         if level.key is not None:
-            ids = _ids(level, keys, rows, where, shape)
+            per_token = level.name in below or TRAJECTORY not in names
+            ids = _ids(level, keys, rows, where, shape, per_token)
             # Ids of levels inside a trajectory count within it.
             cell[level.name] = _number(row, ids) if level.name in below else _number(ids)
     sizes = {name: int(cells.max(initial=-1)) + 1 for name, cells in cell.items()}
@@ -190,7 +196,8 @@ def _cells(
     parents = {}
     for fine, coarse in pairs:
         parent = np.zeros(sizes[fine], np.int64)
-        parent[cell[fine]] = cell[coarse]
+        # Backwards, so that the first token of a cell decides and a later one contradicts it.
+        parent[cell[fine][::-1]] = cell[coarse][::-1]
         wrong = np.flatnonzero(parent[cell[fine]] != cell[coarse])
         if wrong.size:
             token = int(wrong[0])

@@ -8,6 +8,7 @@ text --parse--> syntax tree --resolve--> names --typecheck--> TypedObjective
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -92,12 +93,15 @@ def _edition(file: ast.File, diagnostics: Diagnostics) -> int:
 
 
 def reference_program(objective: TypedObjective) -> Program:
-    """The IR as the theory writes it; the reference interpreter evaluates this one."""
+    """The unoptimised IR, as docs/semantics.md writes it; what the interpreter evaluates."""
     return verify(lower(objective), "lower")
 
 
-def compile_objective(objective: TypedObjective, checked: Checked) -> str:
-    """The text of the torch module of one objective of a checked file."""
+def compile_objective(
+    objective: TypedObjective, checked: Checked, params: Mapping[str, float]
+) -> str:
+    """The text of the torch module of one objective of a checked file; `params` are the values
+    its parameters start with."""
     program = optimise(reference_program(objective))
     origin = Origin(PurePath(checked.source.path).name, checked.edition, checked.source.text)
-    return emit(program, objective.doc, origin)
+    return emit(program, params, objective.doc, origin)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fibc.batch import Batch, Floats, Ints
+from fibc.batch import Batch, BatchError, Floats, Ints
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import evaluate
 from fibdsl.builtins import GATES
@@ -51,7 +51,16 @@ def run(
         params: a value for every param of the program.
         normalizers: the number of outermost cells to divide by, by level name, where the batch is
             a part of a larger one; by default those of the batch.
+
+    Raises:
+        BatchError: a normalizer that has no effect, or is below 1.
     """
+    for name, count in (normalizers or {}).items():
+        if name != program.outermost:
+            uses = f"uses '{program.outermost}'" if program.outermost else "uses none"
+            raise BatchError(f"normalizers['{name}'] has no effect; '{program.name}' {uses}")
+        if not count >= 1:
+            raise BatchError(f"normalizers['{name}'] = {count} is not a count of 1 or more")
     result = Run(program, batch, params, {}, normalizers or {})
     for op in program.ops:
         result.values[op.name] = _value(op, result)
@@ -70,8 +79,8 @@ def _value(op: ir.Op, r: Run) -> Floats:
         case ir.KL(_, _, x, estimator):
             return -v[x] if estimator == "k1" else _expm1(v[x]) - v[x]
         case ir.Channel(_, _, x, sign):
-            own = v[x] >= 0 if sign > 0 else v[x] < 0
-            return np.where(own, sign * v[x], 0.0)
+            plus = v[x] >= 0
+            return np.where(plus, v[x], 0.0) if sign > 0 else np.where(plus, 0.0, -v[x])
         case ir.GatedRatio(_, _, y, signal):
             return _exp(v[y]) if signal is Signal.LOG_RATIO else 1.0 + v[y]
         case ir.Surrogate(_, _, gated):
@@ -161,22 +170,22 @@ def gate_state(op: ir.Gate, r: Run) -> GateState:
     C = _budget(op, r, x)
     k = _steepness(op, r, x)
     value, slope, budget_slope = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
-    regime = np.full(x.shape, -1)
+    regime = np.zeros(x.shape, np.int64)
+    # Each piece replaces the one before beyond its end, so that NaN stays in the first: the input.
+    beyond = np.ones(x.shape, bool)
     for index, piece in enumerate(GATES[op.kind].pieces):
-        open_ = regime < 0
-        if piece.until is not None:
-            end = piece.until(C, k)
-            open_ &= (a <= end) if piece.inclusive else (a < end)
         b, m = piece.intercept(C, k), piece.slope(C, k)
-        # 0 * inf would poison passing cells of an unbounded gate; the pieces not taken are masked.
+        per_budget = piece.intercept(1.0, k) - piece.intercept(0.0, k)
+        # 0 * inf would poison passing cells of an unbounded gate; pieces not taken are masked.
         with np.errstate(invalid="ignore"):
             linear = sign * b + m * x
-        value = np.where(open_, linear, value)
-        slope = np.where(open_, m, slope)
-        budget_slope = np.where(
-            open_, sign * (piece.intercept(1.0, k) - piece.intercept(0.0, k)), budget_slope
-        )
-        regime = np.where(open_, index, regime)
+        value = np.where(beyond, linear, value)
+        slope = np.where(beyond, m, slope)
+        budget_slope = np.where(beyond, sign * per_budget, budget_slope)
+        regime = np.where(beyond, index, regime)
+        if piece.until is not None:
+            end = piece.until(C, k)
+            beyond = (a > end) if piece.inclusive else (a >= end)
     if op.side is not None:
         acts = value < x if op.side > 0 else value > x
         value = np.where(acts, value, x)
@@ -210,8 +219,8 @@ def _steepness(op: ir.Gate, r: Run, x: Floats) -> Floats:
 def pullback(r: Run, name: str, seed: Floats) -> Floats:
     """d(sum(seed * value[name])) / d(log-ratio of each valid token), float64 (n,).
 
-    Where a derivative is one-sided the theory's convention decides: zero belongs to the + channel,
-    and a gate at its budget still passes.
+    Where a derivative is one-sided the convention of docs/semantics.md decides: zero belongs to
+    the + channel, and a gate at its budget still passes.
     """
     grads: dict[str, Floats] = {name: np.asarray(seed, np.float64)}
     for op in reversed(r.program.ops):
@@ -231,8 +240,8 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
         case ir.Deviation(_, _, x) | ir.Ratio(_, _, x):
             return {x: g * _exp_slope(v[x])}
         case ir.Channel(_, _, x, sign):
-            own = v[x] >= 0 if sign > 0 else v[x] < 0
-            return {x: np.where(own, sign * g, 0.0)}
+            plus = v[x] >= 0
+            return {x: np.where(plus, g, 0.0) if sign > 0 else np.where(plus, 0.0, -g)}
         case ir.GatedRatio(_, _, y, signal):
             return {y: g * _exp_slope(v[y]) if signal is Signal.LOG_RATIO else g}
         case ir.Surrogate(_, _, gated):

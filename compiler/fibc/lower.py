@@ -1,4 +1,4 @@
-"""A typed objective to IR: the recursion of theory section 5, for any number of levels."""
+"""A typed objective to IR: the recursion of docs/semantics.md, for any number of levels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Lean = ir.Sign | None
 
 
 def lower(objective: TypedObjective) -> ir.Program:
-    """The program of `objective`, unoptimised: one operation for each symbol of the theory."""
+    """The program of `objective`, unoptimised: an operation a symbol of docs/semantics.md."""
     return _Lowering(objective).run()
 
 

@@ -3,18 +3,16 @@ the broken statement and goes on at the next keyword that can stand there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
 from typing import Any, Literal, cast
 
-from lark import Lark, Token, Tree
+from lark import Token, Tree
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from fibc import syntax_errors
+from fibc.grammar import grammar
 from fibc.syntax_errors import branch, fed
 from fibdsl.diagnostics.diagnostic import Diagnostics
-from fibdsl.resources import folder
 from fibdsl.source import Source, Span
 from fibdsl.syntax import ast
 
@@ -35,27 +33,6 @@ def parse(source: Source, diagnostics: Diagnostics) -> ast.File | None:
     if tree is None or len(diagnostics.found) > before:
         return None
     return _Builder(source).file(tree)
-
-
-@cache
-def grammar() -> Lark:
-    """The LALR parser of grammar/fib.lark, built once a process."""
-
-    class KeepUnknown:
-        # Lark drops terminals no rule uses; this one must reach the parser to be reported.
-        always_accept = ("UNKNOWN",)
-
-        def process(self, stream: Iterator[Token]) -> Iterator[Token]:
-            return stream
-
-    return Lark(
-        (folder("grammar") / "fib.lark").read_text(encoding="utf-8"),
-        parser="lalr",
-        lexer="basic",
-        postlex=cast(Any, KeepUnknown()),
-        propagate_positions=True,
-        maybe_placeholders=True,
-    )
 
 
 def _parse_tokens(source: Source, diagnostics: Diagnostics) -> Tree[Any] | None:

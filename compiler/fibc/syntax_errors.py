@@ -14,6 +14,7 @@ from lark import Token
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
+from fibc.grammar import grammar
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.resources import folder
 from fibdsl.source import Span
@@ -167,8 +168,6 @@ def entries() -> Any:
 
 def failure(entry: Any, example: str) -> Failure:
     """What an example of an entry stands for."""
-    from fibc.parse import grammar
-
     parser = grammar().parse_interactive("")
     for token in [*grammar().lex(example), Token("$END", "")]:
         try:

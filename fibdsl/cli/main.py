@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from fibdsl._version import __version__
 from fibdsl.cli import check, compile, eval, specs
-from fibdsl.diagnostics.diagnostic import FibError
+from fibdsl.diagnostics.errors import FibError
 from fibdsl.diagnostics.render.full import render
 
 COMMANDS = (check, compile, eval, specs)

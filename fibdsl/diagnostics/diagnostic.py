@@ -1,4 +1,4 @@
-"""A diagnostic, and the exceptions of the API."""
+"""A diagnostic, the list they are collected in, and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -68,17 +68,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if not choices:
         return "none is declared"
     return "known here: " + ", ".join(f"`{choice}`" for choice in choices)
-
-
-class FibError(Exception):
-    """A spec, or the values given to it, are wrong. `diagnostics` says everything at once."""
-
-    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
-        from fibdsl.diagnostics.render.full import render
-
-        self.diagnostics: tuple[Diagnostic, ...] = tuple(diagnostics)
-        super().__init__("\n" + render(self.diagnostics))
-
-
-class InternalError(Exception):
-    """A bug of fibdsl's own: an invariant between two stages of the compiler does not hold."""

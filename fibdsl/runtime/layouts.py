@@ -94,7 +94,7 @@ def parent_cells(
             valid = _row_any(tokens, row, rows)
             own = torch.arange(rows, device=mask.device)
         else:
-            ids = _ids(name, key, keys, rows, mask, layout)
+            ids = _ids(name, key, keys, rows, mask, layout, valid is tokens)
             per_row = ids.dim() == 1
             if per_row and valid is tokens:
                 ids = ids[row]
@@ -117,8 +117,10 @@ def _ids(
     rows: int,
     mask: Tensor,
     layout: BlockLayout | None,
+    per_token: bool,
 ) -> Tensor:
-    """The ids of a keyed level, int64: (rows,), or one a token (in block layout if packed)."""
+    """The ids of a keyed level, int64: (rows,), or one a token (in block layout if packed). Where
+    B = N, `per_token` says which is meant."""
     what = f"keys['{key}'] (level '{name}')"
     if key not in keys:
         given = ", ".join(f"'{k}'" for k in keys) or "none"
@@ -133,12 +135,13 @@ def _ids(
         raise TypeError(f"{what} is {ids.dtype}; ids are integers")
     if ids.device != mask.device:
         raise ValueError(f"{what} is on {ids.device}, but mask is on {mask.device}")
-    if tuple(ids.shape) == (rows,):
+    shape = tuple(ids.shape)
+    if shape == (rows,) and not (per_token and ids.shape == mask.shape):
         return ids.to(torch.int64)
     if ids.shape == mask.shape:
         return ids.to(torch.int64) if layout is None else ids.to(torch.int64)[layout.source]
     raise ValueError(
-        f"{what} has shape {tuple(ids.shape)}; give ({rows},), one id a trajectory, or "
+        f"{what} has shape {shape}; give ({rows},), one id a trajectory, or "
         f"{tuple(mask.shape)}, one a token"
     )
 

@@ -95,6 +95,8 @@ class FusedLoss(torch.nn.Module):
 
         Raises:
             ValueError: an unknown parameter, or a value outside its range.
+            FibError: the spec's promises (`require`) do not hold at the new values; only modules
+                of `Objective.compile` can tell.
         """
         known = self.objective.params
         for name, value in params.items():
@@ -148,8 +150,9 @@ class FusedLoss(torch.nn.Module):
                 objective has no level for are not looked at.
             cu_seqlens: for packed tensors: int32 or int64 (B + 1,), row offsets from 0 to N.
             normalizers: where the batch is part of a larger one: the number of outermost cells
-                (tokens, trajectories, ...) of the whole, by level name. Losses and gradients of
-                the parts then add up, as long as no gated cell lies in two parts.
+                (tokens, trajectories, ...) of the whole, by level name, 1 or more. Losses and
+                gradients of the parts then add up, as long as no cell that is gated, that a
+                censor shares, or that `reduce` names lies in two parts.
 
         Returns:
             The loss (0-dim, float32 or better) and the metrics.
@@ -219,6 +222,6 @@ class FusedLoss(torch.nn.Module):
                     f"normalizers['{outermost}'] is one number, not {tuple(value.shape)}"
                 )
             return value.detach().reshape(()).to(device=device, dtype=torch.float64)
-        if not (value > 0 or math.isnan(value)):
-            raise ValueError(f"normalizers['{outermost}'] = {value} is not a positive number")
+        if not (value >= 1 or math.isnan(value)):
+            raise ValueError(f"normalizers['{outermost}'] = {value} is not a count of 1 or more")
         return torch.tensor(value, dtype=torch.float64).to(device)

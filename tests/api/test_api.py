@@ -213,7 +213,7 @@ def _lines(name: str) -> list[str]:
 @pytest.mark.xfail(reason="with_params takes names as keywords beside `self`")
 def test_a_parameter_may_be_named_self() -> None:
     text = GOOD.replace("param a", "param self").replace("clip(a)", "clip(self)")
-    assert fibdsl.load_text(text).with_params(**{"self": 0.2}).params == {"self": 0.2}
+    assert fibdsl.load_text(text).with_params(self=0.2).params == {"self": 0.2}
 
 
 def test_compile_takes_parameters() -> None:

@@ -168,7 +168,9 @@ def test_set_that_breaks_a_promise(capsys: pytest.CaptureFixture[str]) -> None:
     assert "require gated_ratio in [0.70, 1.40]" in err
 
 
-@pytest.mark.parametrize("text", ["epsilon", "epsilon=", "=0.1", "epsilon=small", "epsilon:0.1", ""])
+@pytest.mark.parametrize(
+    "text", ["epsilon", "epsilon=", "=0.1", "epsilon=small", "epsilon:0.1", ""]
+)
 def test_set_that_is_no_assignment(capsys: pytest.CaptureFixture[str], text: str) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["compile", "fiberpo", "--set", text])

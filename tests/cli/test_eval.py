@@ -112,7 +112,12 @@ def test_real_rollouts(capsys: pytest.CaptureFixture[str], rollouts: str, spec: 
     assert cells["token"] == report.tokens
     assert cells["trajectory"] == 48
     if spec == "fiberpo_domain":
-        assert [level.level for level in report.levels] == ["domain", "group", "trajectory", "token"]
+        assert [level.level for level in report.levels] == [
+            "domain",
+            "group",
+            "trajectory",
+            "token",
+        ]
         assert (cells["group"], cells["domain"]) == (12, 3)
         domain = report.levels[0]
         assert (domain.key, domain.role, domain.gate) == ("data_source", "base", "rollback")
@@ -161,8 +166,10 @@ def test_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, nam
     assert set(written) == {"gated_ratio", "gradient"}
     expected = evaluate(batch)
     assert report.loss == expected.loss
-    for tensor, reference in ((written["gated_ratio"], expected.gated_ratio),
-                              (written["gradient"], expected.gradient)):
+    for tensor, reference in (
+        (written["gated_ratio"], expected.gated_ratio),
+        (written["gradient"], expected.gradient),
+    ):
         assert tensor.dtype == np.float64
         assert tensor.shape == (5, 6)
         assert (tensor[~batch["mask"]] == 0).all()
@@ -194,8 +201,10 @@ def test_packed(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -
     assert report.loss == pytest.approx(expected.loss, rel=1e-12)
     assert report.metrics == pytest.approx(expected.metrics, rel=1e-12)
     written = read_tensors(out)
-    for tensor, reference in ((written["gated_ratio"], expected.gated_ratio),
-                              (written["gradient"], expected.gradient)):
+    for tensor, reference in (
+        (written["gated_ratio"], expected.gated_ratio),
+        (written["gradient"], expected.gradient),
+    ):
         assert tensor.shape == (lengths.sum(),)
         np.testing.assert_allclose(tensor, reference[keep], rtol=1e-12)
 
@@ -263,7 +272,9 @@ def test_damaged_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         path = save(tmp_path, random_batch(), name)
         whole = path.read_bytes()
         # In a .npz the middle of a member changes, which its checksum shows.
-        flipped = whole.replace(whole[200:208], bytes(8), 1) if name.endswith("npz") else b"\xff" * 8
+        flipped = (
+            whole.replace(whole[200:208], bytes(8), 1) if name.endswith("npz") else b"\xff" * 8
+        )
         for content in (b"", b"\x00", whole[: len(whole) // 2], whole[:-1], flipped, b"text " * 9):
             path.write_bytes(content)
             message = refused(capsys, path)
@@ -349,7 +360,7 @@ def test_a_failed_write_leaves_the_old_file(
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.npz"])
 def test_tensors_of_every_kind_are_read_back(tmp_path: Path, name: str) -> None:
-    kinds = "f8 f4 f2 i8 i4 i2 i1 u8 u4 u2 u1 ?".split()
+    kinds = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
     tensors = {kind: np.array([[0, 1, 1], [1, 0, 1]], kind) for kind in kinds}
     tensors |= {"none": np.zeros((0, 4)), "scalar": np.array(2.5), "strided": np.eye(4)[:, ::2]}
     write_tensors(tmp_path / name, tensors)

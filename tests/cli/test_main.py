@@ -107,7 +107,9 @@ def test_a_terminal_without_the_characters(tmp_path: Path) -> None:
 
 # --- what is imported ---------------------------------------------------------------------------
 
-REPORT = "; import sys, json; print('\\n' + json.dumps(sorted(m for m in sys.modules if '.' not in m)))"
+REPORT = (
+    "; import sys, json; print('\\n' + json.dumps(sorted(m for m in sys.modules if '.' not in m)))"
+)
 
 
 def imported(code: str) -> set[str]:
@@ -199,7 +201,8 @@ def test_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "error", [fibdsl.InternalError("two stages disagree"), KeyError("level"), RecursionError("deep")]
+    "error",
+    [fibdsl.InternalError("two stages disagree"), KeyError("level"), RecursionError("deep")],
 )
 def test_a_bug_of_ours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception

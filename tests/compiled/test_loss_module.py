@@ -138,7 +138,7 @@ def test_normalizers_that_have_no_effect_are_refused() -> None:
     case = random_case(3, 4, seed=0)
     with pytest.raises(ValueError, match=r"normalizers\['token'\] has no effect.*'trajectory'"):
         loss_fn(*case.tokens, normalizers={"token": 3})
-    with pytest.raises(ValueError, match="not a positive number"):
+    with pytest.raises(ValueError, match="not a count of 1 or more"):
         loss_fn(*case.tokens, normalizers={"trajectory": 0})
 
 

@@ -12,7 +12,6 @@ import io
 import keyword
 import math
 import os
-import re
 import subprocess
 import sys
 import textwrap
@@ -37,17 +36,24 @@ FIBERPO = fibdsl.load("fiberpo")
 # --- what the text holds ------------------------------------------------------------------------
 
 
-def parts(text: str) -> tuple[list[ast.stmt], list[ast.stmt]]:
-    """The statements that come from the spec, and the runtime's, which are fixed."""
-    lines = text.splitlines()
-    [marker] = [n for n, line in enumerate(lines, 1) if line.startswith("# The runtime of fibdsl")]
-    own: list[ast.stmt] = []
-    runtime: list[ast.stmt] = []
-    for s in ast.parse(text).body:
-        metadata = isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) == "OBJECTIVE"
-        imports = isinstance(s, ast.Import | ast.ImportFrom)
-        (own if metadata or (s.lineno < marker and not imports) else runtime).append(s)
-    return own, runtime
+def parts(text: str) -> tuple[list[ast.stmt], str]:
+    """The statements that come from the spec, and the text of the runtime, which is fixed."""
+    own, middle, rest = text.partition("\n# The runtime of fibdsl ")
+    runtime, equals, rest = rest.partition("\nOBJECTIVE = ")
+    assert middle
+    assert equals
+    metadata, _, loss = rest.partition("\n\n\nclass Loss(FusedLoss):\n")
+    statements = ast.parse(f"{own}\nOBJECTIVE = {metadata}").body
+    imports = [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
+    runtime = "\n".join([*map(ast.unparse, imports), runtime.partition("\n")[2], loss])
+    return [s for s in statements if s not in imports], runtime
+
+
+@functools.cache
+def names_of(runtime: str) -> frozenset[str]:
+    """What the runtime defines or imports at its top level, and the class Loss."""
+    body = ast.parse(f"class Loss:\n{runtime}").body if False else ast.parse(_top(runtime)).body
+    return frozenset()
 
 
 def heading(text: str) -> str:
@@ -193,7 +199,11 @@ def test_floats_round_trip() -> None:
     assert all(math.isfinite(value) for value in floats)
     module = namespace(text)
     parameter = module["OBJECTIVE"].params["b"]
-    assert (parameter.low, parameter.high, parameter.high_open) == (9007199254740992, math.inf, True)
+    assert (parameter.low, parameter.high, parameter.high_open) == (
+        9007199254740992,
+        math.inf,
+        True,
+    )
 
 
 # --- texts that try to be code ------------------------------------------------------------------
@@ -265,7 +275,7 @@ RUNTIME = {
     node.asname or node.name if isinstance(node, ast.alias) else node.name
     for statement in parts(TEXTS[0])[1]
     for node in ast.walk(statement)
-    if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias)
+    if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias) and "." not in node.name
 }
 VALUES = {
     node.id
@@ -276,12 +286,12 @@ VALUES = {
 }
 WORDS = sorted(
     {*keyword.kwlist, *keyword.softkwlist, *RUNTIME, *VALUES}
-    | {w for w in dir(builtins) if w.islower() or w.startswith("_")}
-    | set("x a C k y self cls params levels mask loss metrics objective normalizer torch math".split())
-    | set("trajectory surrogate gated_ratio deviation ratio log_ratio up down plus minus".split())
-    | set("row_statistics tree token_pass reduce measure OBJECTIVE Loss BLOCK INPUTS STAGES".split())
-    | set("keys uid logp batch token size tokens inf abs sum S J G K n u g x_ torch_ __ _".split())
-    | set("S_trajectory S_trajectory_ y_token gate_clip regime_clip clip rollback backend".split())
+    | {w for w in dir(builtins) if w.islower() or w.startswith("__")}
+    | set(["x", "a", "C", "k", "y", "self", "cls", "params", "levels", "mask", "loss", "metrics", "objective", "normalizer", "torch", "math"])
+    | set(["trajectory", "surrogate", "gated_ratio", "deviation", "ratio", "log_ratio", "up", "down", "plus", "minus"])
+    | set(["row_statistics", "tree", "token_pass", "reduce", "measure", "OBJECTIVE", "Loss", "BLOCK", "INPUTS", "STAGES"])
+    | set(["keys", "uid", "logp", "batch", "token", "size", "tokens", "inf", "abs", "sum", "S", "J", "G", "K", "n", "u", "g", "x_", "torch_", "__", "_"])
+    | set(["S_trajectory", "S_trajectory_", "y_token", "gate_clip", "regime_clip", "clip", "rollback", "backend"])
 )  # fmt: skip
 
 
@@ -307,10 +317,10 @@ objective {title} {{
 NEUTRAL = ("one", "two", "three")
 
 
-def accepted(role: str, word: str) -> bool:
-    """Whether the language takes `word` as a name of this kind; some are its own."""
+def accepted(role: str, words: tuple[str, ...]) -> bool:
+    """Whether the language takes these words as names of this kind; some are its own."""
     names = {"level": NEUTRAL, "key": ("ka", "kb", "kc"), "param": ("pa", "pb", "pc")}
-    names[role] = (word, *names[role][1:])
+    names[role] = (*words, *names[role][len(words) :])
     try:
         fibdsl.load_text(named(**names, title="o"))
     except fibdsl.FibError as error:
@@ -321,8 +331,14 @@ def accepted(role: str, word: str) -> bool:
 
 
 def triples(role: str) -> list[tuple[str, ...]]:
-    words = [w for w in WORDS if accepted(role, w)]
-    words += NEUTRAL[: -len(words) % 3]
+    """The words that may have this role, three and three."""
+    words: list[str] = []
+    for group in in_threes(WORDS):
+        words += group if accepted(role, group) else [w for w in group if accepted(role, (w,))]
+    return in_threes([*words, *NEUTRAL[: -len(words) % 3]])
+
+
+def in_threes(words: list[str]) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + 3]) for i in range(0, len(words), 3)]
 
 
@@ -339,7 +355,11 @@ def batch() -> dict[str, Any]:
     }
 
 
-IDS = (np.cumsum(np.arange(42).reshape(6, 7) % 3 == 1, axis=1), np.arange(6) // 2, np.arange(6) // 4)
+IDS = (
+    np.cumsum(np.arange(42).reshape(6, 7) % 3 == 1, axis=1),
+    np.arange(6) // 2,
+    np.arange(6) // 4,
+)
 
 
 def check_against_the_reference(objective: Objective, keys: dict[str, NDArray[Any]]) -> None:
@@ -363,7 +383,20 @@ def test_any_name_works() -> None:
     levels, keys, params = triples("level"), triples("key"), triples("param")
     assert len(levels) > 30
     accepted_words = {w for group in (*levels, *keys, *params) for w in group}
-    assert accepted_words >= set("lambda torch x Loss mean class params self trajectory surrogate".split())
+    assert accepted_words >= set(
+        [
+            "lambda",
+            "torch",
+            "x",
+            "Loss",
+            "mean",
+            "class",
+            "params",
+            "self",
+            "trajectory",
+            "surrogate",
+        ]
+    )
     neutral = batch()
     renamed = fibdsl.load_text(named(NEUTRAL, ("ka", "kb", "kc"), ("pa", "pb", "pc"), "o"))
     expected = renamed.evaluate(**neutral, keys=dict(zip(("ka", "kb", "kc"), IDS, strict=True)))

@@ -72,7 +72,9 @@ def small(draw: st.DrawFn) -> Pair:
 
 @settings(max_examples=1500, deadline=None)
 @given(st.sampled_from("+-*/"), small(), small())
-@example("*", (Interval(0, 1, True, False), Fraction(1)), (Interval(0, INF, False, True), Fraction()))
+@example(
+    "*", (Interval(0, 1, True, False), Fraction(1)), (Interval(0, INF, False, True), Fraction())
+)
 @example("/", (Interval(0, 1, True, True), Fraction(1, 2)), (Interval.point(-2), Fraction(-2)))
 def test_operations_hold_every_value(operator: str, left: Pair, right: Pair) -> None:
     (a, x), (b, y) = left, right
@@ -145,7 +147,12 @@ def test_a_sum_is_never_wrongly_positive(
     [
         (Interval(0, 1, True, True), "+", Interval(0, 1), Interval(0, 2, True, True)),
         (Interval(1, 2), "-", Interval(0, 1, True, True), Interval(0, 2, True, True)),
-        (Interval(0, 1, True, True), "*", Interval(1, INF, False, True), Interval(0, INF, True, True)),
+        (
+            Interval(0, 1, True, True),
+            "*",
+            Interval(1, INF, False, True),
+            Interval(0, INF, True, True),
+        ),
         # 0 is reached on the left, whatever the right is.
         (Interval(0, 1), "*", Interval(1, 2, True, True), Interval(0, 2, False, True)),
         (Interval(-1, 2), "*", Interval(-3, 1), Interval(-6, 3)),

@@ -16,7 +16,7 @@ from fibc.ir.scalar import Const, Param
 from fibc.ir.verify import verify
 from fibc.passes import PASSES, optimise
 from fibdsl.api import Objective
-from fibdsl.diagnostics.diagnostic import InternalError
+from fibdsl.diagnostics.errors import InternalError
 from tests.meaning.batches import Tensors, random_tensors, spec
 
 SHIPPED = ("ppo", "grpo", "dapo", "gspo", "apc", "fiberpo", "fiberpo_domain")

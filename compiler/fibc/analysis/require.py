@@ -93,7 +93,7 @@ def _number(expr: ast.Expr) -> float | None:
 def first_order_agreement(
     objective: TypedObjective, params: Mapping[str, float], require: ast.Require
 ) -> Verdict:
-    """dG/dr is the identity at r = 1: every gate is the identity around 0 (theory section 3)."""
+    """dG/dr is the identity at r = 1: every gate is the identity around 0 (arXiv 2603.08239)."""
     for level, gate in objective.gates.items():
         first = gate.rule.pieces[0]
         # Budgets are positive (typecheck), so a first piece x -> x holds on a neighbourhood of 0.

@@ -59,43 +59,36 @@ def gate_functions(kinds: list[str]) -> list[ast.stmt]:
 
 
 def _value_function(rule: GateRule) -> ast.stmt:
-    value = _piece_value(rule.pieces[-1])
-    for piece in reversed(rule.pieces[:-1]):
-        value = py.call(py.dotted("torch", "where"), _reaches(piece), _piece_value(piece), value)
-    return py.function(
-        f"gate_{rule.name}",
-        ["x", "C", "k"],
-        f"{rule.summary} ({rule.source}).",
-        [py.assign("a", py.method(py.name("x"), "abs"))],
-        value,
-    )
+    value = _nested(rule, [_piece_value(piece) for piece in rule.pieces])
+    doc = f"{rule.summary} ({rule.source})."
+    return _gate_function("gate", rule, doc, value)
 
 
 def _regime_function(rule: GateRule) -> ast.stmt:
     regimes = ", ".join(f"{i} {piece.regime}" for i, piece in enumerate(rule.pieces))
-    index = py.call(
-        py.dotted("torch", "full_like"), py.name("x"), py.constant(float(len(rule.pieces) - 1))
-    )
-    for number in range(len(rule.pieces) - 2, -1, -1):
-        index = py.call(
-            py.dotted("torch", "where"),
-            _reaches(rule.pieces[number]),
-            py.constant(float(number)),
-            index,
-        )
-    return py.function(
-        f"regime_{rule.name}",
-        ["x", "C", "k"],
-        f"Where `gate_{rule.name}` stands: {regimes}.",
-        [py.assign("a", py.method(py.name("x"), "abs"))],
-        index,
-    )
+    numbers = [py.call(py.dotted("torch", "zeros_like"), py.name("x"))]
+    numbers += [py.constant(float(number)) for number in range(1, len(rule.pieces))]
+    doc = f"Where `gate_{rule.name}` stands: {regimes}."
+    return _gate_function("regime", rule, doc, _nested(rule, numbers))
 
 
-def _reaches(piece: Piece) -> ast.expr:
+def _gate_function(prefix: str, rule: GateRule, doc: str, value: ast.expr) -> ast.stmt:
+    magnitude = [py.assign("a", py.method(py.name("x"), "abs"))] if len(rule.pieces) > 1 else []
+    return py.function(f"{prefix}_{rule.name}", ["x", "C", "k"], doc, magnitude, value)
+
+
+def _nested(rule: GateRule, values: list[ast.expr]) -> ast.expr:
+    """Each piece's value beyond the end of the piece before; NaN stays in the first, the input."""
+    value = values[0]
+    for piece, following in zip(rule.pieces, values[1:], strict=False):
+        value = py.call(py.dotted("torch", "where"), _beyond(piece), following, value)
+    return value
+
+
+def _beyond(piece: Piece) -> ast.expr:
     assert piece.until is not None
     return py.compare(
-        py.name("a"), "<=" if piece.inclusive else "<", _Symbol.of(piece.until(_C, _K))
+        py.name("a"), ">" if piece.inclusive else ">=", _Symbol.of(piece.until(_C, _K))
     )
 
 

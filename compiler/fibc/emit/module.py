@@ -10,6 +10,7 @@ import ast
 import builtins
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fibc.emit import syntax as py
@@ -50,14 +51,20 @@ class Origin:
 _TAKEN = (*INPUTS, "normalizer", "loss", "metrics", "objective", "OBJECTIVE", "Loss", *STAGES)
 
 
-def emit(program: ir.Program, doc: str, origin: Origin) -> str:
-    """The source text of the module of an (optimised) program."""
-    return _Module(program).text(doc, origin)
+def emit(program: ir.Program, params: Mapping[str, float], doc: str, origin: Origin) -> str:
+    """The source text of the module of an (optimised) program.
+
+    Args:
+        params: the values the module's parameters start with.
+        doc: what the spec says about itself.
+    """
+    return _Module(program, params).text(doc, origin)
 
 
 class _Module:
-    def __init__(self, program: ir.Program) -> None:
+    def __init__(self, program: ir.Program, params: Mapping[str, float]) -> None:
         self.program = program
+        self.defaults = params
         self.ops = program.by_name
         self.stages = cut(program)
         self.runtime = _Runtime(runtime_sources())
@@ -125,7 +132,7 @@ class _Module:
                 py.constant(p.name),
                 py.call(
                     "Parameter",
-                    py.constant(p.default),
+                    py.constant(self.defaults[p.name]),
                     py.constant(p.space.value),
                     py.constant(p.range.low),
                     py.constant(p.range.high),

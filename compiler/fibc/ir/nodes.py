@@ -1,8 +1,8 @@
 """The IR: a straight-line program of typed operations on tokens and cells.
 
 Every value lives at a level and has one entry a cell of it. Values move up one level at a time by
-`PushForward` (a sum over children; divided by a `Count` it is the theory's pi_*) and down by
-`Lift` (K). The gating hierarchy of theory section 5 then reads, for each channel,
+`PushForward` (a sum over children; divided by a `Count` it is pi_*) and down by `Lift`
+(K). The gating hierarchy of docs/semantics.md then reads, for each channel,
 
     y_L = g_L(S_L)        y_l = K y_{l+1} + g_l(S_l - K S_{l+1})        log G = sum_l l * y_0^l
 

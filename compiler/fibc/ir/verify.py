@@ -7,7 +7,7 @@ import itertools
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import counted, references
 from fibdsl.builtins import GATES
-from fibdsl.diagnostics.diagnostic import InternalError
+from fibdsl.diagnostics.errors import InternalError
 from fibdsl.types import BATCH, TOKEN, TRAJECTORY
 
 # Operations whose operands live where their result lives.
@@ -109,6 +109,7 @@ class _Verifier:
                 pass
 
     def gate(self, op: ir.Gate, params: set[str]) -> None:
+        self.check(op.kind in GATES, op, "unknown gate")
         rule = GATES[op.kind]
         bounded = op.budget is not None or (op.upper is not None and op.lower is not None)
         self.check(rule.budgets == bounded, op, "budgets do not fit the gate")

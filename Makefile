@@ -19,7 +19,7 @@ demo: $(STAMP) ## run examples/demo.py
 	@$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## run all tests against the checkout
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP) ## ruff check, ruff format --check, mypy
 	@echo "== ruff check"
@@ -36,10 +36,10 @@ wheel-test: $(STAMP) ## build wheel and sdist, run the tests that are not slow o
 	@$(BIN)/python -c "$$CHECK_WHEEL" dist/*.whl
 	@echo "== installing the wheel into a clean $(WHEEL_VENV)"
 	@$(PYTHON) -m venv $(WHEEL_VENV)
-	@$(WHEEL_BIN)/python $(INSTALL) dist/*.whl pytest hypothesis scipy
+	@$(WHEEL_BIN)/python $(INSTALL) dist/*.whl pytest pytest-xdist hypothesis scipy
 	@$(IN_WHEEL) $(WHEEL_BIN)/python -P -c "$$CHECK_INSTALLED"
 	@echo "== testing the installed wheel"
-	@$(IN_WHEEL) $(WHEEL_BIN)/python -P -m pytest -o pythonpath= -m "not slow"
+	@$(IN_WHEEL) $(WHEEL_BIN)/python -P -m pytest -o pythonpath= -m "not slow" -n auto
 
 clean: ## remove build outputs and caches (keeps .venv)
 	@rm -rf build dist $(WHEEL_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 def load(
     path: str | Path,
+    /,
     *,
     objective: str | None = None,
     params: Mapping[str, float] | None = None,
@@ -49,7 +50,7 @@ def load(
 
 
 def load_text(
-    text: str, *, objective: str | None = None, path: str = "<string>", **values: float
+    text: str, /, *, objective: str | None = None, path: str = "<string>", **values: float
 ) -> Objective:
     """Like `load`, from the text of a spec."""
     return _load(Source(path, text), objective, values)
@@ -151,7 +152,7 @@ class Objective:
         """The parameters with their spaces, defaults and ranges."""
         return self.typed.params
 
-    def with_params(self, **values: float) -> Objective:
+    def with_params(self, /, **values: float) -> Objective:
         """The same objective with other parameter values; its promises are checked again.
 
         Raises:

@@ -33,7 +33,7 @@ def read_tensors(
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return _pick(path, archive.files, archive.__getitem__, needed, optional)
-        except (OSError, _Missing):
+        except (OSError, _MissingError):
             raise
         except Exception as error:
             raise ValueError(f"{path} is not a readable .npz file: {error}") from None
@@ -42,13 +42,13 @@ def read_tensors(
     from safetensors import SafetensorError, deserialize
 
     try:
-        found = dict(deserialize(path.read_bytes()))
+        found = dict(deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable .safetensors file: {error}") from None
     return _pick(path, found, lambda name: _array(path, name, found[name]), needed, optional)
 
 
-class _Missing(ValueError):
+class _MissingError(ValueError):
     """A file without a tensor that is needed."""
 
 
@@ -65,7 +65,8 @@ def _pick(
     needed = list(needed)
     missing = [name for name in needed if name not in there]
     if missing:
-        raise _Missing(f"{path} has no {', '.join(missing)}; it has {', '.join(there) or 'none'}")
+        has = ", ".join(there) or "none"
+        raise _MissingError(f"{path} has no {', '.join(missing)}; it has {has}")
     return {name: read(name) for name in there if name in needed or name in optional}
 
 
@@ -108,7 +109,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Array]) -> None:
         import io
 
         buffer = io.BytesIO()
-        np.savez(buffer, **dict(tensors))
+        arrays: dict[str, Any] = dict(tensors)
+        np.savez(buffer, **arrays)
         _replace(path, buffer.getvalue())
     elif path.suffix == ".safetensors":
         from safetensors.numpy import save

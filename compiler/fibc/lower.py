@@ -10,6 +10,7 @@ from fibc.ir import nodes as ir
 from fibc.ir.scalar import counted
 from fibc.typed import TypedGate, TypedObjective
 from fibdsl.builtins import GATES
+from fibdsl.diagnostics.errors import InternalError
 from fibdsl.types import BATCH, TOKEN, Channels, Signal
 
 AnyOp = TypeVar("AnyOp", bound=ir.Op)
@@ -31,10 +32,12 @@ class _Lowering:
     metrics: list[ir.Metric] = field(default_factory=list)
 
     def add(self, op: AnyOp) -> str:
-        """Appends `op`, unless a value of its name is there already (the same by construction)."""
+        """Appends `op`, unless it is there already: a name says all of what a value is."""
         if op.name not in self.known:
             self.known[op.name] = op
             self.ops.append(op)
+        elif self.known[op.name] != op:
+            raise InternalError(f"two values are called {op.name}: {self.known[op.name]} and {op}")
         return op.name
 
     def run(self) -> ir.Program:
@@ -271,12 +274,13 @@ class _Lowering:
 
     def up_share(self, level: str) -> str:
         """The share of each cell's tokens whose advantage is >= 0."""
-        value = self.add(ir.NonNegativeAdvantage("up", TOKEN))
+        # The names hold a sign, so that no level of a spec can be called like them.
+        value = self.add(ir.NonNegativeAdvantage("A>=0", TOKEN))
         if level == TOKEN:
             return value
         for step in self.path(TOKEN, level):
-            value = self.add(ir.PushForward(f"sum.up.{step}", step, value))
-        return self.add(ir.Mean(f"up.{level}", level, value, self.count(TOKEN, level)))
+            value = self.add(ir.PushForward(f"sum.A>=0.{step}", step, value))
+        return self.add(ir.Mean(f"A>=0.{level}", level, value, self.count(TOKEN, level)))
 
 
 _WORD = {1: "plus", -1: "minus"}

@@ -61,6 +61,7 @@ class FusedLoss(torch.nn.Module):
     def __init__(
         self,
         objective: Objective,
+        /,
         backend: str | Callable[..., Any] | None = "inductor",
         **params: float,
     ) -> None:
@@ -90,7 +91,7 @@ class FusedLoss(torch.nn.Module):
         """The parameter values now in force (a copy)."""
         return dict(self._values)
 
-    def set_params(self, **params: float) -> None:
+    def set_params(self, /, **params: float) -> None:
         """Changes parameter values; all or, if one is wrong, none. Never recompiles.
 
         Raises:

@@ -98,11 +98,12 @@ def test_a_target_that_cannot_be_written(
     assert file.read_text() == "kept"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_write_permission(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(0o500)
+    if os.access(folder, os.W_OK):
+        pytest.skip("root may write anywhere")
     try:
         assert main(["compile", "ppo", "-o", str(folder / "loss.py")]) == 2
         assert os.listdir(folder) == []
@@ -178,7 +179,6 @@ def test_set_that_is_no_assignment(capsys: pytest.CaptureFixture[str], text: str
     assert "PARAM=NUMBER, as in --set epsilon=0.03" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(reason="Objective.source() writes the spec's defaults, not the values given")
 def test_set_is_in_the_module(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", "fiberpo", "--set", "epsilon=0.03125", "--set", "c_plus = 0.25"]) == 0
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`fib eval`: batch files in both formats and layouts, the report, what is written, what is refused."""
+"""`fib eval`: batch files of both formats and layouts, the report, what is refused."""
 
 from __future__ import annotations
 
@@ -62,16 +62,20 @@ def raw(array: Array) -> tuple[str, tuple[int, ...], bytes]:
 def save(folder: Path, tensors: Mapping[str, Array], name: str = "batch.safetensors") -> Path:
     path = folder / name
     if path.suffix == ".npz":
-        np.savez(path, **dict(tensors))
+        arrays: dict[str, Any] = dict(tensors)
+        np.savez(path, **arrays)
         return path
     return safetensors(path, {name: raw(array) for name, array in tensors.items()})
 
 
-def evaluate(tensors: Mapping[str, Array], spec: str = "fiberpo_domain") -> fibdsl.Evaluation:
-    objective = fibdsl.load(spec)
+def evaluate(
+    tensors: Mapping[str, Array], spec: str | fibdsl.Objective = "fiberpo_domain"
+) -> fibdsl.Evaluation:
+    objective = fibdsl.load(spec) if isinstance(spec, str) else spec
     keys = {key: tensors[key] for key in objective.keys}
     cu = tensors.get("cu_seqlens")
-    return objective.evaluate(*(tensors[name] for name in TOKENS), keys, cu_seqlens=cu)
+    logp, old_logp, advantages, mask = (tensors[name] for name in TOKENS)
+    return objective.evaluate(logp, old_logp, advantages, mask, keys, cu_seqlens=cu)
 
 
 def evaluated(
@@ -152,7 +156,7 @@ def test_params(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = evaluated(capsys, save(tmp_path, batch), "--set", "epsilon=0.01", spec="fiberpo")
     assert report.params == {"c_plus": 0.2, "c_minus": 0.1, "epsilon": 0.01}
     objective = fibdsl.load("fiberpo", epsilon=0.01)
-    assert report.loss == objective.evaluate(*(batch[name] for name in TOKENS)).loss
+    assert report.loss == evaluate(batch, objective).loss
     assert report.loss != evaluate(batch, "fiberpo").loss
 
 
@@ -240,7 +244,8 @@ def test_other_entries_are_not_looked_at(
     batch = random_batch()
     path = save(tmp_path, batch, name)
     if path.suffix == ".npz":
-        np.savez(path, **batch, text=np.array(["a"]), things=np.array([None, {}], dtype=object))
+        others: dict[str, Any] = {"text": np.array(["a"]), "things": np.array([None, {}], object)}
+        np.savez(path, **(others | batch))
     else:
         eight = {"logits": ("F8_E4M3", (2,), b"ab"), "states": ("U16", (1,), b"ab")}
         safetensors(path, {n: raw(a) for n, a in batch.items()} | eight)

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,19 @@ FIBERPO = fibdsl.load("fiberpo")
 # --- what the text holds ------------------------------------------------------------------------
 
 
-def parts(text: str) -> tuple[list[ast.stmt], str]:
-    """The statements that come from the spec, and the text of the runtime, which is fixed."""
-    own, middle, rest = text.partition("\n# The runtime of fibdsl ")
-    runtime, equals, rest = rest.partition("\nOBJECTIVE = ")
-    assert middle
-    assert equals
-    metadata, _, loss = rest.partition("\n\n\nclass Loss(FusedLoss):\n")
-    statements = ast.parse(f"{own}\nOBJECTIVE = {metadata}").body
-    imports = [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
-    runtime = "\n".join([*map(ast.unparse, imports), runtime.partition("\n")[2], loss])
-    return [s for s in statements if s not in imports], runtime
+def own_statements(text: str) -> list[ast.stmt]:
+    """The statements that come from the spec: all but imports, the runtime and the class Loss."""
+    own, marker, rest = text.partition("\n# The runtime of fibdsl ")
+    _, assignment, rest = rest.partition("\nOBJECTIVE = ")
+    assert marker
+    assert assignment
+    statements = ast.parse(own + assignment + rest.partition("\n\n\nclass Loss(")[0]).body
+    return [s for s in statements if not isinstance(s, ast.Import | ast.ImportFrom)]
 
 
-@functools.cache
-def names_of(runtime: str) -> frozenset[str]:
-    """What the runtime defines or imports at its top level, and the class Loss."""
-    body = ast.parse(f"class Loss:\n{runtime}").body if False else ast.parse(_top(runtime)).body
-    return frozenset()
+def defined(statements: list[ast.stmt]) -> set[str]:
+    """The functions and classes that these statements define."""
+    return {s.name for s in statements if isinstance(s, ast.FunctionDef | ast.ClassDef)}
 
 
 def heading(text: str) -> str:
@@ -62,10 +58,30 @@ def heading(text: str) -> str:
     return docstring
 
 
+TEXTS = {name: fibdsl.load(name).source() for name in SHIPPED}
+OWN = {name: own_statements(text) for name, text in TEXTS.items()}
+WHOLE = ast.parse(TEXTS["fiberpo"]).body
+RUNTIME = defined(WHOLE) - defined(OWN["fiberpo"])
+IMPORTED = {
+    alias.asname or alias.name.partition(".")[0]
+    for statement in WHOLE
+    if isinstance(statement, ast.Import | ast.ImportFrom)
+    for alias in statement.names
+}
+
+
+def namespace(text: str) -> dict[str, Any]:
+    """The module's names, executed as its own file would be."""
+    module = types.ModuleType(f"generated_{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    sys.modules[module.__name__] = module
+    exec(builtins.compile(text, "<generated>", "exec"), module.__dict__)
+    return module.__dict__
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_imports_only_torch_and_the_standard_library(name: str) -> None:
     tops = set()
-    for node in ast.walk(ast.parse(fibdsl.load(name).source())):
+    for node in ast.walk(ast.parse(TEXTS[name])):
         if isinstance(node, ast.Import):
             tops |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -78,7 +94,7 @@ def test_imports_only_torch_and_the_standard_library(name: str) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_heading(name: str) -> None:
     objective = fibdsl.load(name)
-    text = heading(objective.source())
+    text = heading(TEXTS[name])
     spec = shipped_specs()[name].read_bytes()
     assert text.startswith(f"{name}: {objective.doc}\n")
     for part in (
@@ -92,16 +108,11 @@ def test_heading(name: str) -> None:
 
 
 def test_text_is_deterministic() -> None:
-    def digests() -> list[str]:
-        texts = [fibdsl.load(name).source() for name in SHIPPED]
-        return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-
     code = """\
         import hashlib, sys, fibdsl
         for name in sys.argv[1:]:
             print(hashlib.sha256(fibdsl.load(name).source().encode()).hexdigest())
     """
-    environment = {"PYTHONPATH": os.pathsep.join(ROOTS)}
     others = [
         subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code), *SHIPPED],
@@ -109,11 +120,11 @@ def test_text_is_deterministic() -> None:
             text=True,
             check=True,
             timeout=60,
-            env=os.environ | environment | {"PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS), "PYTHONHASHSEED": seed},
         ).stdout.split()
         for seed in ("1", "2")
     ]
-    assert others == [digests()] * 2
+    assert others == [[hashlib.sha256(text.encode()).hexdigest() for text in TEXTS.values()]] * 2
 
 
 ALLOWED: tuple[type[ast.AST], ...] = (
@@ -128,11 +139,10 @@ TORCH = {"where", "sign", "zeros_like", "full_like", "ones_like", "relu", "log",
 BUILTINS = {"list"}
 
 
-def check_only_arithmetic(text: str) -> None:
+def check_only_arithmetic(own: list[ast.stmt]) -> None:
     """Nothing but assignments of arithmetic and of calls to functions that are known here."""
-    module = ast.parse(text)
-    defined = {s.name for s in module.body if isinstance(s, ast.FunctionDef | ast.ClassDef)}
-    for statement in parts(text)[0]:
+    functions = RUNTIME | defined(own)
+    for statement in own:
         assert isinstance(statement, ast.FunctionDef | ast.Assign | ast.Expr)
         for node in ast.walk(statement):
             assert isinstance(node, ALLOWED), ast.dump(node)
@@ -143,31 +153,32 @@ def check_only_arithmetic(text: str) -> None:
                 else:
                     assert node.attr in METHODS
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id in defined | BUILTINS
+                assert node.func.id in functions | BUILTINS
             elif isinstance(node, ast.Expr):
                 assert isinstance(node.value, ast.Constant)
                 assert isinstance(node.value.value, str)
         if isinstance(statement, ast.FunctionDef):
-            check_names(statement, defined)
+            check_names(statement, functions)
 
 
-def check_names(function: ast.FunctionDef, defined: set[str]) -> None:
-    """Names are set before they are read, and never hide a function that is called."""
-    local = [argument.arg for argument in function.args.args]
-    assert len(set(local)) == len(local)
-    known = {*local, *defined, *BUILTINS, "torch", "math"}
+def check_names(function: ast.FunctionDef, functions: set[str]) -> None:
+    """Names are set before they are read, and hide nothing of the module or of Python."""
+    local = {argument.arg for argument in function.args.args}
+    outside = functions | BUILTINS | {"torch", "math"}
+    known = local | outside
+    assert not local & outside
     for statement in function.body:
         names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
         assert {n.id for n in names if isinstance(n.ctx, ast.Load)} <= known
         stored = {n.id for n in names if isinstance(n.ctx, ast.Store)}
-        assert not stored & (defined | BUILTINS | {"torch", "math"})
+        assert not stored & outside
         assert not any(keyword.iskeyword(name) for name in stored)
         known |= stored
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_only_arithmetic(name: str) -> None:
-    check_only_arithmetic(fibdsl.load(name).source())
+    check_only_arithmetic(OWN[name])
 
 
 def test_floats_round_trip() -> None:
@@ -175,18 +186,18 @@ def test_floats_round_trip() -> None:
         objective floats {
           param a : log = 0.30000000000000004 in (5e-324, 1.7976931348623157e308]
           param b : pure = 1e22 in [9007199254740993, inf)
-          param c : log = 1e400 / 1e400 + 0 in (0, 1)
+          param c : log = 0.123456789012345678 in (0, 1)
           signal log_ratio
           levels token < trajectory
           at trajectory { base rollback(+0.1, -2.2250738585072014e-308, k = 1234567.1234567891) }
           at token { fiber clip(+(0.7 + 0.1), -a / 3.0000000000000004) pessimistic }
           reduce mean over token
         }
-    """.replace("1e400 / 1e400 + 0", "0.123456789012345678")
+    """
     text = fibdsl.load_text(spec).source()
     floats = {
         node.value
-        for statement in parts(text)[0]
+        for statement in own_statements(text)
         for node in ast.walk(statement)
         if isinstance(node, ast.Constant) and isinstance(node.value, float)
     }
@@ -197,13 +208,8 @@ def test_floats_round_trip() -> None:
         *(0.7 + 0.1, 3.0000000000000004),
     }
     assert all(math.isfinite(value) for value in floats)
-    module = namespace(text)
-    parameter = module["OBJECTIVE"].params["b"]
-    assert (parameter.low, parameter.high, parameter.high_open) == (
-        9007199254740992,
-        math.inf,
-        True,
-    )
+    b = namespace(text)["OBJECTIVE"].params["b"]
+    assert (b.low, b.high, b.high_open) == (9007199254740992, math.inf, True)
 
 
 # --- texts that try to be code ------------------------------------------------------------------
@@ -237,6 +243,16 @@ objective o {{
 """
 
 
+def after_heading(text: str) -> str:
+    """The module's text without its first statement, the docstring."""
+    first = ast.parse(text).body[0]
+    assert isinstance(first, ast.Expr)
+    return "\n".join(text.split("\n")[first.end_lineno :])
+
+
+PLAIN = fibdsl.load_text(with_doc("plain")).source()
+
+
 @pytest.mark.parametrize("doc", DOCS)
 def test_a_doc_stays_a_text(doc: str) -> None:
     objective = fibdsl.load_text(with_doc(doc))
@@ -245,13 +261,8 @@ def test_a_doc_stays_a_text(doc: str) -> None:
     # Safe also when it has been through a file, whose line ends are translated.
     for version in (text, io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8").read()):
         assert heading(version).startswith(f"o: {doc or 'a policy loss'}\n\nGenerated by fibdsl")
-        plain = fibdsl.load_text(with_doc("plain")).source()
-        assert dumps(version)[1:] == dumps(plain)[1:]
+        assert after_heading(version) == after_heading(PLAIN)
     assert objective.compile(backend=None).params == {"a": 0.1}
-
-
-def dumps(text: str) -> list[str]:
-    return [ast.dump(statement) for statement in ast.parse(text).body]
 
 
 @pytest.mark.parametrize("file", ['""".fib', "a\\", "'''\n import os #.fib", "{x}%s\u2028.fib"])
@@ -260,86 +271,88 @@ def test_a_file_name_stays_a_text(file: str) -> None:
     text = objective.source()
     assert f" from {file}, edition 2026, " in heading(text)
     assert "/some/folder" not in text
-    assert dumps(text)[1:] == dumps(fibdsl.load_text(with_doc("plain")).source())[1:]
+    assert after_heading(text) == after_heading(PLAIN)
 
 
-def test_numbers_and_comments_of_a_spec_are_not_copied() -> None:
-    text = with_doc("plain").replace("0.1", "0.10_").replace("0.10_", "1.0e-01 # import os\n")
-    assert "import os" not in fibdsl.load_text(text).source()
+def test_comments_and_spellings_of_a_spec_are_not_copied() -> None:
+    text = fibdsl.load_text(with_doc("plain").replace("0.1", "1.0e-01 # import os\n")).source()
+    assert "import os" not in text
+    assert after_heading(text) == after_heading(PLAIN)
 
 
 # --- names that are words of Python, of torch, or of the module ---------------------------------
 
-TEXTS = [fibdsl.load(name).source() for name in ("fiberpo", "gspo", "apc")]
-RUNTIME = {
-    node.asname or node.name if isinstance(node, ast.alias) else node.name
-    for statement in parts(TEXTS[0])[1]
-    for node in ast.walk(statement)
-    if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias) and "." not in node.name
-}
 VALUES = {
     node.id
-    for text in TEXTS
-    for statement in parts(text)[0]
+    for name in ("fiberpo", "gspo", "apc")
+    for statement in OWN[name]
     for node in ast.walk(statement)
     if isinstance(node, ast.Name)
 }
+OTHERS = """
+    list len sum max print type exec eval open id all map set vars input super
+    __debug__ __import__ __name__ __doc__ __build_class__ __class__ __ _ x_ torch_
+    x a C k y self cls params levels mask loss metrics objective normalizer keys
+    trajectory batch token size tokens inf abs uid logp up down plus minus deviation
+    OBJECTIVE Loss BLOCK STAGES INPUTS S J K n u g y_token gate_clip clip rollback
+    backend value weight of over in by base fiber require doc edition
+"""
 WORDS = sorted(
-    {*keyword.kwlist, *keyword.softkwlist, *RUNTIME, *VALUES}
-    | {w for w in dir(builtins) if w.islower() or w.startswith("__")}
-    | set(["x", "a", "C", "k", "y", "self", "cls", "params", "levels", "mask", "loss", "metrics", "objective", "normalizer", "torch", "math"])
-    | set(["trajectory", "surrogate", "gated_ratio", "deviation", "ratio", "log_ratio", "up", "down", "plus", "minus"])
-    | set(["row_statistics", "tree", "token_pass", "reduce", "measure", "OBJECTIVE", "Loss", "BLOCK", "INPUTS", "STAGES"])
-    | set(["keys", "uid", "logp", "batch", "token", "size", "tokens", "inf", "abs", "sum", "S", "J", "G", "K", "n", "u", "g", "x_", "torch_", "__", "_"])
-    | set(["S_trajectory", "S_trajectory_", "y_token", "gate_clip", "regime_clip", "clip", "rollback", "backend"])
-)  # fmt: skip
+    {*keyword.kwlist, *keyword.softkwlist, *RUNTIME, *IMPORTED, *VALUES, *OTHERS.split()}
+)
+
+Words = tuple[str, ...]
+LEVELS: Words = ("one", "two", "three", "four")
+KEYS: Words = ("ka", "kb", "kc", "kd")
+PARAMS: Words = ("pa", "pb", "pc", "pd")
 
 
-def named(level: tuple[str, ...], key: tuple[str, ...], param: tuple[str, ...], title: str) -> str:
-    """A spec of five levels, with three names of each kind."""
+def named(level: Words, key: Words, param: Words, title: str) -> str:
+    """A spec of six levels, with four names of each kind."""
     return f"""\
 objective {title} {{
   param {param[0]} : log = 0.06 in (0, 1)
   param {param[1]} : log = 0.04 in (0, 1)
   param {param[2]} : pure = 3 in (1, 9)
+  param {param[3]} : log = 0.05 in (0, 1)
   signal log_ratio split
-  levels token < {level[0]} by {key[0]} < trajectory < {level[1]} by {key[1]} < {level[2]} by {key[2]}
-  at {level[2]} {{ base rollback(+{param[0]}, -{param[1]}) }}
-  at {level[1]} {{ fiber rollback(+{param[0]} / 2, -{param[1]}, k = {param[2]} + tokens) pessimistic }}
+  levels token < {level[0]} by {key[0]} < {level[1]} by {key[1]} < trajectory
+       < {level[2]} by {key[2]} < {level[3]} by {key[3]}
+  at {level[3]} {{ base rollback(+{param[0]}, -{param[1]}) }}
+  at {level[2]} {{ fiber rollback(+{param[3]} / 2, -0.05, k = {param[2]} + tokens) pessimistic }}
   at trajectory {{ fiber clip({param[1]} + {param[0]}) pessimistic }}
-  at {level[0]} {{ fiber clip(+{param[0]}, -0.05) }}
+  at {level[1]} {{ fiber pass }}
+  at {level[0]} {{ fiber clip(+{param[3]}, -0.05) }}
   at token {{ fiber clip({param[1]}) pessimistic }}
-  reduce mean over {level[1]}, mean over trajectory, mean over token
+  reduce mean over {level[2]}, mean over trajectory, mean over token
 }}
 """
 
 
-NEUTRAL = ("one", "two", "three")
-
-
-def accepted(role: str, words: tuple[str, ...]) -> bool:
+def accepted(role: str, words: Words) -> bool:
     """Whether the language takes these words as names of this kind; some are its own."""
-    names = {"level": NEUTRAL, "key": ("ka", "kb", "kc"), "param": ("pa", "pb", "pc")}
+    names = {"level": LEVELS, "key": KEYS, "param": PARAMS}
     names[role] = (*words, *names[role][len(words) :])
     try:
         fibdsl.load_text(named(**names, title="o"))
     except fibdsl.FibError as error:
         codes = {d.code for d in error.diagnostics}
-        assert codes & {"FIB001", "FIB104", "FIB202", "FIB203"}, str(error)
+        if not codes & {"FIB001", "FIB104", "FIB202", "FIB203"}:
+            raise
         return False
     return True
 
 
-def triples(role: str) -> list[tuple[str, ...]]:
-    """The words that may have this role, three and three."""
+def groups(role: str) -> list[Words]:
+    """The words that may have this role, four and four."""
     words: list[str] = []
-    for group in in_threes(WORDS):
+    for group in in_fours(WORDS):
         words += group if accepted(role, group) else [w for w in group if accepted(role, (w,))]
-    return in_threes([*words, *NEUTRAL[: -len(words) % 3]])
+    return in_fours([*words, *LEVELS[: -len(words) % 4]])
 
 
-def in_threes(words: list[str]) -> list[tuple[str, ...]]:
-    return [tuple(words[i : i + 3]) for i in range(0, len(words), 3)]
+def in_fours(words: list[str]) -> list[Words]:
+    return [tuple(words[i : i + 4]) for i in range(0, len(words), 4)]
 
 
 def batch() -> dict[str, Any]:
@@ -355,17 +368,17 @@ def batch() -> dict[str, Any]:
     }
 
 
-IDS = (
-    np.cumsum(np.arange(42).reshape(6, 7) % 3 == 1, axis=1),
-    np.arange(6) // 2,
-    np.arange(6) // 4,
-)
+POSITION = np.arange(42).reshape(6, 7)
+IDS = (POSITION // 2, POSITION // 4, np.arange(6) // 2, np.arange(6) // 4)
 
 
-def check_against_the_reference(objective: Objective, keys: dict[str, NDArray[Any]]) -> None:
+def check_against_the_reference(objective: Objective, keys: dict[str, NDArray[Any]]) -> float:
+    """Loss, gradient and metrics of the module are the reference interpreter's; gives the loss."""
     tensors = batch()
     expected = objective.evaluate(**tensors, keys=keys)
-    loss_fn = objective.compile(backend=None)
+    text = objective.source()
+    check_only_arithmetic(own_statements(text))
+    loss_fn = namespace(text)["Loss"](backend=None, **objective.params)
     given = {name: torch.from_numpy(array) for name, array in tensors.items()}
     logp = given.pop("logp").requires_grad_()
     out = loss_fn(logp, **given, keys={name: torch.from_numpy(ids) for name, ids in keys.items()})
@@ -374,57 +387,47 @@ def check_against_the_reference(objective: Objective, keys: dict[str, NDArray[An
     assert logp.grad is not None
     np.testing.assert_allclose(logp.grad.numpy(), expected.gradient, rtol=1e-12, atol=1e-12)
     assert set(out.metrics) == set(expected.metrics)
-    for name, value in out.metrics.items():
-        assert value.item() == pytest.approx(expected.metrics[name], rel=1e-12, abs=1e-12), name
+    found = torch.stack([out.metrics[name] for name in expected.metrics]).numpy()
+    np.testing.assert_allclose(found, list(expected.metrics.values()), rtol=1e-12, atol=1e-12)
+    return expected.loss
 
 
 def test_any_name_works() -> None:
     """Each word as a level, as a key and as a parameter, in one spec where the language allows."""
-    levels, keys, params = triples("level"), triples("key"), triples("param")
-    assert len(levels) > 30
-    accepted_words = {w for group in (*levels, *keys, *params) for w in group}
-    assert accepted_words >= set(
-        [
-            "lambda",
-            "torch",
-            "x",
-            "Loss",
-            "mean",
-            "class",
-            "params",
-            "self",
-            "trajectory",
-            "surrogate",
-        ]
-    )
-    neutral = batch()
-    renamed = fibdsl.load_text(named(NEUTRAL, ("ka", "kb", "kc"), ("pa", "pb", "pc"), "o"))
-    expected = renamed.evaluate(**neutral, keys=dict(zip(("ka", "kb", "kc"), IDS, strict=True)))
+    levels, keys, params = groups("level"), groups("key"), groups("param")
+    asked = {"lambda", "torch", "x", "Loss", "mean", "class", "params", "self", "surrogate"}
+    for role in (levels, keys, params):
+        assert {word for group in role for word in group} >= asked
+    assert {"trajectory", "gated_ratio"} <= {word for group in params for word in group}
+    neutral = fibdsl.load_text(named(LEVELS, KEYS, PARAMS, "o"))
+    expected = check_against_the_reference(neutral, dict(zip(KEYS, IDS, strict=True)))
     for index in range(max(map(len, (levels, keys, params)))):
-        # The same words in each role, as far as they are accepted there.
+        # Much the same words in each role at once.
         level, key, param = (group[index % len(group)] for group in (levels, keys, params))
-        if set(param) & {"self", "backend"}:
+        if "backend" in param:
             param = tuple(f"{word}_" for word in param)  # see the test below
         objective = fibdsl.load_text(named(level, key, param, title="torch"))
-        check_only_arithmetic(objective.source())
-        ids = dict(zip(key, IDS, strict=True))
-        check_against_the_reference(objective, ids)
-        assert objective.evaluate(**neutral, keys=ids).loss == expected.loss
+        assert check_against_the_reference(objective, dict(zip(key, IDS, strict=True))) == expected
 
 
-@pytest.mark.xfail(reason="Loss(backend, **params) takes the names beside `self` and `backend`")
-@pytest.mark.parametrize("word", ["self", "backend"])
+BACKEND = pytest.mark.xfail(reason="Loss(backend=..., **params) cannot tell them apart")
+
+
+@pytest.mark.parametrize("word", ["self", pytest.param("backend", marks=BACKEND)])
 def test_a_parameter_named_like_an_argument_of_loss(word: str) -> None:
     text = with_doc("plain").replace("param a", f"param {word}").replace("clip(a)", f"clip({word})")
-    check_against_the_reference(fibdsl.load_text(text), {})
-
-
-UP = pytest.mark.xfail(reason="lower: the value `sum.up.trajectory` has two meanings")
+    try:
+        objective = fibdsl.load_text(text)
+    except fibdsl.FibError as error:
+        if {d.code for d in error.diagnostics} != {"FIB104"}:
+            raise
+        return  # reserved by the language, as well
+    check_against_the_reference(objective, {})
 
 
 @pytest.mark.parametrize(
     "word",
-    [pytest.param("up", marks=UP), "down", "abs", "token_", "plus", "J", "S", "n", "weighted"],
+    ["up", "down", "abs", "token_", "plus", "J", "S", "n", "weighted"],
 )
 def test_metrics_do_not_depend_on_what_a_level_is_called(word: str) -> None:
     text = """\
@@ -450,7 +453,7 @@ def test_runs_where_fibdsl_is_not(tmp_path: Path) -> None:
     objective = fibdsl.load("fiberpo_domain", epsilon=0.03)
     (tmp_path / "loss.py").write_text(objective.source(), encoding="utf-8")
     tensors = batch()
-    keys = {"uid": IDS[1], "data_source": IDS[2]}
+    keys: dict[str, Any] = {"uid": IDS[2], "data_source": IDS[3]}
     np.savez(tmp_path / "batch.npz", **tensors, **keys)
     code = f"""\
         import importlib.util, sys
@@ -486,18 +489,8 @@ def test_runs_where_fibdsl_is_not(tmp_path: Path) -> None:
     assert others == "[]"
 
 
-def namespace(text: str) -> dict[str, Any]:
-    """The module's names, executed as its own file would be."""
-    import types
-
-    module = types.ModuleType(f"generated_{hashlib.sha256(text.encode()).hexdigest()[:8]}")
-    sys.modules[module.__name__] = module
-    exec(builtins.compile(text, "<generated>", "exec"), module.__dict__)
-    return module.__dict__
-
-
 def test_parameters_of_the_constructor() -> None:
-    Loss = namespace(FIBERPO.source())["Loss"]
+    Loss = namespace(TEXTS["fiberpo"])["Loss"]
     assert Loss(None).params == dict(FIBERPO.params)
     assert Loss(backend=None, epsilon=0.01).params == dict(FIBERPO.params) | {"epsilon": 0.01}
     with pytest.raises(ValueError, match="has no parameter 'eps'"):
@@ -507,7 +500,7 @@ def test_parameters_of_the_constructor() -> None:
 
 
 def test_set_params_is_all_or_nothing() -> None:
-    loss_fn = namespace(FIBERPO.source())["Loss"](None)
+    loss_fn = namespace(TEXTS["fiberpo"])["Loss"](None)
     before = loss_fn.params
     for wrong in (
         {"c_plus": 0.15, "epsilon": 0.0},
@@ -545,7 +538,7 @@ def test_the_guard_keeps_promises() -> None:
     assert [d.code for d in error.value.diagnostics] == ["FIB502"]
     assert loss_fn.params == before
     # A module from a file has no checker at hand: it knows the ranges only.
-    alone = namespace(FIBERPO.source())["Loss"](None)
+    alone = namespace(TEXTS["fiberpo"])["Loss"](None)
     alone.set_params(c_plus=0.9)
     assert alone.params["c_plus"] == 0.9
 
@@ -557,7 +550,7 @@ def test_parameters_travel_in_the_state() -> None:
     torch.save(loss_fn.state_dict(), file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
-    for other in (FIBERPO.compile(backend=None), namespace(FIBERPO.source())["Loss"](None)):
+    for other in (FIBERPO.compile(backend=None), namespace(TEXTS["fiberpo"])["Loss"](None)):
         assert other.params != loss_fn.params
         assert other.load_state_dict(state).missing_keys == []
         assert other.params == loss_fn.params

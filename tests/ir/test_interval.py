@@ -95,7 +95,8 @@ def test_operations_hold_every_value(operator: str, left: Pair, right: Pair) -> 
 def test_negation_and_logarithm_hold_every_value(pair: Pair) -> None:
     interval, member = pair
     assert holds(-interval, -member)
-    assert -(-interval) == interval
+    negated = -interval
+    assert -negated == interval
     if member <= 0:
         return
     result, value = interval.log(), math.log(member)
@@ -162,6 +163,8 @@ def test_a_sum_is_never_wrongly_positive(
         (Interval(1, 2), "/", Interval(-4, 0, False, True), Interval(-INF, -0.25, True, False)),
         (Interval(1, 2), "/", Interval(1, INF, False, True), Interval(0, 2, True, False)),
         (Interval(1, 2), "/", Interval(0, 4), Interval.everything()),
+        # Only an overflow, or the word `inf`, is infinite itself: then the quotient is 0.
+        (Interval(0, 1, True, True), "/", Interval.point(INF), Interval.point(0)),
         (Interval(1, 2), "/", Interval(-1, 4), Interval.everything()),
     ],
 )

@@ -32,7 +32,7 @@ _LOSS_CLASS = '''class Loss(FusedLoss):
     """The loss module of this objective; see FusedLoss.forward for the call."""
 
     def __init__(
-        self, backend: str | Callable[..., Any] | None = "inductor", **params: float
+        self, /, backend: str | Callable[..., Any] | None = "inductor", **params: float
     ) -> None:
         super().__init__(OBJECTIVE, backend, **params)
 '''

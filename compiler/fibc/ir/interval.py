@@ -65,8 +65,8 @@ class Interval:
         if other.low < 0:
             return -self / -other
         return _hull(
-            # A zero that is reached makes the quotient 0 whatever the divisor does.
-            (_quotient(a, b), (a_open or b_open) and not (a == 0 and not a_open))
+            # A zero, or an infinite divisor, that is reached makes the quotient 0 by itself.
+            (_quotient(a, b), (a_open or b_open) and not _reached_ratio_zero(a, a_open, b, b_open))
             for a, a_open in ((self.low, self.low_open), (self.high, self.high_open))
             for b, b_open in ((other.low, other.low_open), (other.high, other.high_open))
         )
@@ -108,6 +108,10 @@ def _quotient(a: float, b: float) -> float:
     if a == 0 or math.isinf(b):
         return 0.0
     return math.copysign(math.inf, a) if b == 0 else a / b
+
+
+def _reached_ratio_zero(a: float, a_open: bool, b: float, b_open: bool) -> bool:
+    return (a == 0 and not a_open) or (math.isinf(b) and not b_open)
 
 
 def _reached_zero(a: float, a_open: bool, b: float, b_open: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import linecache
+import math
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -61,13 +62,24 @@ def check(*paths: str | Path) -> list[Diagnostic]:
 
     Raises:
         OSError: a path cannot be read.
+        ValueError: a folder without specs.
     """
-    found: list[Diagnostic] = []
-    for path in paths:
-        files = sorted(Path(path).rglob("*.fib")) if Path(path).is_dir() else [path]
-        for file in files:
-            found += driver.check(read_source(file)).diagnostics
-    return found
+    return [d for file in spec_files(*paths) for d in driver.check(read_source(file)).diagnostics]
+
+
+def spec_files(*paths: str | Path) -> list[Path]:
+    """The files named, and for each folder the `.fib` files below it, in order.
+
+    Raises:
+        ValueError: a folder without specs.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        inside = sorted(f for f in path.rglob("*.fib") if f.is_file()) if path.is_dir() else [path]
+        if not inside:
+            raise ValueError(f"{path}: no .fib file in this folder")
+        files += inside
+    return files
 
 
 def compile(path: str | Path, *, backend: str | None = "inductor", **values: float) -> FusedLoss:
@@ -82,7 +94,7 @@ def read_source(path: str | Path) -> Source:
         OSError: neither can be read, or the file is not UTF-8 text.
     """
     file = Path(path)
-    if not file.exists() and file.name in shipped_specs() and str(file) == file.name:
+    if not file.is_file() and file.name in shipped_specs() and str(file) == file.name:
         file = shipped_specs()[file.name]
     try:
         return Source(str(file), file.read_text(encoding="utf-8"))
@@ -166,9 +178,10 @@ class Objective:
                 found.add("FIB107", message, None, nearest(name, known))
             elif isinstance(value, bool) or not isinstance(value, int | float):
                 found.add("FIB107", f"`{name}` is a number, not {value!r}", None)
-            elif float(value) not in known[name].range or value in (float("inf"), -float("inf")):
+            elif not _in_range(value, known[name]):
                 span = known[name].span
-                message = f"{name} = {value:g} is not in {known[name].range}"
+                shown = f"{value:g}" if isinstance(value, float) else str(value)
+                message = f"{name} = {shown} is not in {known[name].range}"
                 found.add("FIB403", message, span, "choose a value inside the declared range")
         if not found.found:
             merged = {**self.params, **{n: float(v) for n, v in values.items()}}
@@ -288,6 +301,13 @@ class Objective:
         loss: FusedLoss = module.Loss(backend)
         loss.guard = lambda values: self.with_params(**values)
         return loss
+
+
+def _in_range(value: float, param: TypedParam) -> bool:
+    try:
+        return math.isfinite(value) and float(value) in param.range
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _array(tensor: Any) -> Any:

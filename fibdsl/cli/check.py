@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from fibc import driver
-from fibdsl.api import read_source
+from fibdsl.api import read_source, spec_files
 from fibdsl.diagnostics.render import concise, full
 
 FORMATS = {"full": full.render, "concise": concise.render}
@@ -35,15 +34,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(options: argparse.Namespace) -> int:
-    files: list[str | Path] = []
-    for path in options.paths:
-        if not Path(path).is_dir():
-            files.append(path)
-            continue
-        inside = sorted(file for file in Path(path).rglob("*.fib") if file.is_file())
-        if not inside:
-            raise ValueError(f"{path}: no .fib file in this folder")
-        files += inside
+    files = spec_files(*options.paths)
     found = [d for file in files for d in driver.check(read_source(file)).diagnostics]
     if found:
         print(FORMATS[options.output_format](found))

@@ -1,0 +1,121 @@
+"""The statements that compute the metrics of a module, from the values at hand."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from fibc.emit import syntax as py
+from fibc.emit.operations import Operations
+from fibc.ir import nodes as ir
+from fibdsl.builtins import GATES
+
+
+class Metrics:
+    """Fills the dict `metrics` of a module, in the order of the program's metrics."""
+
+    def __init__(self, code: Operations) -> None:
+        self.code = code
+
+    def statements(self) -> list[ast.stmt]:
+        """Which cells count at each level, the regime of each gate, then a line a metric."""
+        body: list[ast.stmt] = []
+        weights: dict[str | None, str] = {None: "mask"}
+        for metric in self.code.program.metrics:
+            members = None if isinstance(metric, ir.TokensClipped) else metric.members
+            if members is not None and members not in weights:
+                weights[members] = self.code.names.give(
+                    "weight", f"present.{self.code.ops[members].level}"
+                )
+                present = py.call("present", py.name(self.code.value_name(members)))
+                body.append(py.assign(weights[members], present))
+        for name in self.measured_gates():
+            body.append(py.assign(self.regime_name(name), self.regime(name)))
+        body.append(py.assign("metrics", py.dictionary(())))
+        shares: dict[ir.RegimeShare, str] = {}
+        for metric in self.code.program.metrics:
+            if isinstance(metric, ir.RegimeShare):
+                # The regimes of one gate are counted together.
+                group = replace(metric, name="", regime="")
+                weight = py.name(weights[metric.members])
+                if group not in shares:
+                    stem = metric.name.removesuffix(metric.regime).strip("/")
+                    shares[group] = self.code.names.give("shares", stem.replace("regime", "shares"))
+                    body.append(py.assign(shares[group], self.shares(metric, weight)))
+                index = self.regimes(metric.gate).index(metric.regime)
+                value = py.item(py.name(shares[group]), py.constant(index))
+            elif isinstance(metric, ir.MeanOf):
+                values = py.name(self.code.value_name(metric.value))
+                value = py.call("average", values, py.name(weights[metric.members]))
+            else:
+                value = py.call("average", self.clipped(metric), py.name("mask"))
+            body.append(py.store("metrics", metric.name, value))
+        return body
+
+    def measured_gates(self) -> list[str]:
+        names = [
+            name
+            for metric in self.code.program.metrics
+            if not isinstance(metric, ir.MeanOf)
+            for name in metric.operands
+            if isinstance(self.code.ops[name], ir.Gate)
+        ]
+        return list(dict.fromkeys(names))
+
+    def regimes(self, gate: str) -> list[str]:
+        return [piece.regime for piece in GATES[self.code.gate_of(gate).kind].pieces]
+
+    def regime_name(self, gate: str) -> str:
+        return self.code.names.give("regime", f"regime.{gate}")
+
+    def regime(self, name: str) -> ast.expr:
+        gate = self.code.gate_of(name)
+        regime = py.call(f"regime_{gate.kind}", *self.code.gate_arguments(gate))
+        if gate.side is None:
+            return regime
+        acts = py.compare(
+            py.name(self.code.value_name(name)),
+            "<" if gate.side > 0 else ">",
+            py.name(self.code.value_name(gate.x)),
+        )
+        return py.call(py.dotted("torch", "where"), acts, regime, py.constant(0.0))
+
+    def shares(self, metric: ir.RegimeShare, weight: ast.expr) -> ast.expr:
+        """The share of cells in each regime, a vector."""
+
+        def of(gate: str, weight: ast.expr) -> ast.expr:
+            number = py.constant(len(self.regimes(gate)))
+            return py.call("shares", py.name(self.regime_name(gate)), number, weight, total)
+
+        total, counted = weight, weight
+        if metric.sign is not None:
+            side = ">=" if metric.sign > 0 else "<"
+            x = py.name(self.code.value_name(self.code.gate_of(metric.gate).x))
+            condition = py.compare(x, side, py.constant(0.0))
+            counted = py.call(py.dotted("torch", "where"), condition, weight, py.constant(0.0))
+        if metric.down is None or metric.up_share is None:
+            return of(metric.gate, counted)
+        up = py.name(self.code.value_name(metric.up_share))
+        down = py.binary("-", py.constant(1.0), up)
+        return py.binary(
+            "+",
+            of(metric.gate, py.binary("*", up, counted)),
+            of(metric.down, py.binary("*", down, counted)),
+        )
+
+    def clipped(self, metric: ir.TokensClipped) -> ast.expr:
+        """1.0 at tokens where a token gate does not pass."""
+
+        def acts(gates: tuple[str, ...]) -> ast.expr:
+            regimes = [py.name(self.regime_name(name)) for name in gates]
+            acting = [py.compare(regime, ">", py.constant(0)) for regime in regimes]
+            result = acting[0]
+            for other in acting[1:]:
+                result = py.binary("|", result, other)
+            return result
+
+        result = acts(metric.up)
+        if metric.up != metric.down:
+            rising = py.compare(py.name("advantages"), ">=", py.constant(0.0))
+            result = py.call(py.dotted("torch", "where"), rising, result, acts(metric.down))
+        return py.method(result, "to", py.dotted("x", "dtype"))

@@ -1,0 +1,206 @@
+"""The expression of each operation of the IR, in the names of one module."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import math
+from collections.abc import Iterable
+
+from fibc.emit import syntax as py
+from fibc.emit.stages import STAGES
+from fibc.ir import nodes as ir
+from fibc.ir.scalar import Scalar, fold
+from fibdsl.builtins import GATES
+from fibdsl.types import BATCH, TRAJECTORY, Signal
+
+INPUTS = ("x", "advantages", "mask", "params", "levels")
+"""What every stage takes: log-ratios (0 under the mask), advantages (0 there too), mask (1.0 or
+0.0), the vector of parameters, and the levels by name."""
+
+# Words of the generated functions, which values may not take.
+_TAKEN = (*INPUTS, "normalizer", "loss", "metrics", "objective", "OBJECTIVE", "Loss", *STAGES)
+
+
+class Operations:
+    """Turns operations of one program into expressions.
+
+    Attributes:
+        names: the Python names given so far; none is a word of the runtime.
+        level_names, params: the Python names of levels and parameters, by their own.
+    """
+
+    def __init__(self, program: ir.Program, runtime_names: Iterable[str]) -> None:
+        self.program = program
+        self.ops = program.by_name
+        kinds = [f"{prefix}_{kind}" for kind in GATES for prefix in ("gate", "regime")]
+        self.names = py.Names([*_TAKEN, *kinds, *runtime_names, *dir(builtins)])
+        # Levels and params first, so that they have their plain names where they can.
+        words = [level.name for level in program.levels[1:]]
+        if TRAJECTORY not in words:
+            words.append(TRAJECTORY)
+        self.level_names = {word: self.names.give("level", word) for word in words}
+        self.params = {p.name: self.names.give("param", p.name) for p in program.params}
+
+    def value_name(self, value: str) -> str:
+        return self.names.give("value", value)
+
+    def gate_of(self, name: str) -> ir.Gate:
+        gate = self.ops[name]
+        assert isinstance(gate, ir.Gate)
+        return gate
+
+    def value(self, op: ir.Op) -> ast.expr:
+        def v(name: str) -> ast.expr:
+            return py.name(self.value_name(name))
+
+        def where(condition: ast.expr, yes: ast.expr, no: ast.expr) -> ast.expr:
+            return py.call(py.dotted("torch", "where"), condition, yes, no)
+
+        zero, one = py.constant(0.0), py.constant(1.0)
+        rising = py.compare(py.name("advantages"), ">=", zero)
+        match op:
+            case ir.LogRatio():
+                return py.name("x")
+            case ir.Deviation(_, _, x):
+                return py.call("expm1", v(x))
+            case ir.Ratio(_, _, x):
+                return py.call("exp", v(x))
+            case ir.KL(_, _, x, estimator):
+                if estimator == "k1":
+                    return py.negative(v(x))
+                return py.binary("-", py.call("expm1", v(x)), v(x))
+            case ir.Channel(_, _, x, sign):
+                plus = py.compare(v(x), ">=", zero)
+                return where(plus, v(x), zero) if sign > 0 else where(plus, zero, py.negative(v(x)))
+            case ir.GatedRatio(_, _, y, signal):
+                if signal is Signal.LOG_RATIO:
+                    return py.call("exp", v(y))
+                return py.binary("+", one, v(y))
+            case ir.Surrogate(_, _, gated):
+                return py.binary("*", v(gated), py.name("advantages"))
+            case ir.NonNegativeAdvantage():
+                # Masked advantages are 0, so the mask says which tokens count.
+                return where(rising, py.name("mask"), zero)
+            case ir.Select(_, _, up, down):
+                return where(rising, v(up), v(down))
+            case ir.Count():
+                return self.count(op)
+            case ir.PushForward(_, level, x):
+                if level == BATCH:
+                    return py.call("total", v(x))
+                return py.method(py.name(self.level_names[level]), "sum", v(x))
+            case ir.Weighted(_, _, x, count):
+                return py.binary("*", v(x), v(count))
+            case ir.Mean(_, _, total, count):
+                return py.call("mean", v(total), v(count))
+            case ir.Lift(_, _, x):
+                above = self.level_names[self.ops[x].level]
+                return py.method(py.name(above), "lift", v(x))
+            case ir.Residual(_, _, x, coarse):
+                return py.binary("-", v(x), v(coarse))
+            case ir.Compose(_, _, coarse, fine):
+                return py.binary("+", v(coarse), v(fine))
+            case ir.Recombine(_, _, plus, minus):
+                return py.binary("-", v(plus), v(minus))
+            case ir.Magnitude(_, _, x):
+                return where(py.compare(v(x), ">=", zero), v(x), py.negative(v(x)))
+            case ir.NeighbourBudget(_, _, total, count, magnitude, delta):
+                shared = py.binary("*", v(count), self.scalar(delta))
+                others = py.binary("-", v(total), v(magnitude))
+                left = py.binary("-", shared, others)
+                return py.call(py.dotted("torch", "relu"), left)
+            case ir.Gate():
+                return self.gate(op)
+        raise AssertionError(op)
+
+    def count(self, op: ir.Count) -> ast.expr:
+        if op.counts is not None:
+            counted: ast.expr = py.name(self.value_name(op.counts))
+        elif op.members is None:
+            counted = py.name("mask")
+        else:
+            counted = py.call("present", py.name(self.value_name(op.members)))
+        if op.level != BATCH:
+            return py.method(py.name(self.level_names[op.level]), "sum", counted)
+        own = py.call("total", counted)
+        if op.of != self.program.outermost:
+            return own
+        given = py.name("normalizer")
+        return py.call(
+            py.dotted("torch", "where"), py.call(py.dotted("torch", "isnan"), given), own, given
+        )
+
+    def gate(self, op: ir.Gate) -> ast.expr:
+        x = py.name(self.value_name(op.x))
+        rule = GATES[op.kind]
+        if len(rule.pieces) == 1 and rule.pieces[0].regime == "pass":
+            return x
+        value = py.call(f"gate_{op.kind}", *self.gate_arguments(op))
+        if op.side is None:
+            return value
+        # A pessimistic gate acts where it lowers (raises) the value; at equality x itself is taken,
+        # whose slope is 1.
+        bound = "lowered" if op.side > 0 else "raised"
+        return py.call(bound, value, x)
+
+    def gate_arguments(self, op: ir.Gate) -> list[ast.expr]:
+        x = py.name(self.value_name(op.x))
+        if op.budget is not None:
+            budget: ast.expr = py.name(self.value_name(op.budget))
+        elif op.upper is None or op.lower is None:
+            budget = py.constant(0.0)
+        elif op.upper == op.lower:
+            budget = self.scalar(op.upper)
+        else:
+            budget = py.call("by_sign", x, self.scalar(op.upper), self.scalar(op.lower))
+        steepness = py.constant(1.0) if op.steepness is None else self.scalar(op.steepness, op)
+        return [x, budget, steepness]
+
+    def scalar(self, scalar: Scalar, gate: ir.Gate | None = None) -> ast.expr:
+        def count(word: str) -> _Tree:
+            assert gate is not None
+            name = gate.size if word == "size" else gate.tokens
+            assert name is not None
+            clamped = ast.Call(
+                ast.Attribute(py.name(self.value_name(name)), "clamp", ast.Load()),
+                [],
+                [ast.keyword("min", py.constant(1))],
+            )
+            return _Tree(clamped)
+
+        def log(value: _Tree) -> _Tree:
+            if isinstance(value.tree, ast.Constant):
+                assert isinstance(value.tree.value, int | float)
+                return _Tree(py.constant(math.log(value.tree.value)))
+            return _Tree(py.call(py.dotted("torch", "log"), value.tree))
+
+        return fold(
+            scalar,
+            lambda value: _Tree(py.constant(value)),
+            lambda name: _Tree(py.name(self.params[name])),
+            count,
+            log,
+        ).tree
+
+
+class _Tree:
+    """A Python expression with the arithmetic that `fold` needs."""
+
+    def __init__(self, tree: ast.expr) -> None:
+        self.tree = tree
+
+    def __add__(self, other: _Tree) -> _Tree:
+        return _Tree(py.binary("+", self.tree, other.tree))
+
+    def __sub__(self, other: _Tree) -> _Tree:
+        return _Tree(py.binary("-", self.tree, other.tree))
+
+    def __mul__(self, other: _Tree) -> _Tree:
+        return _Tree(py.binary("*", self.tree, other.tree))
+
+    def __truediv__(self, other: _Tree) -> _Tree:
+        return _Tree(py.binary("/", self.tree, other.tree))
+
+    def __neg__(self) -> _Tree:
+        return _Tree(py.negative(self.tree))

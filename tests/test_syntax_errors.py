@@ -103,3 +103,16 @@ def test_any_text_gets_findings_and_never_an_exception() -> None:
             assert span is None or 0 <= span.start <= span.end <= len(text), text
             assert finding.message, text
             assert finding.help, text
+
+
+@pytest.mark.parametrize(
+    "budget",
+    ["+".join(["0.001"] * 3000), "0.1 * (-" * 400 + "0.1" + ")" * 400],
+    ids=["sum", "parentheses"],
+)
+def test_expressions_too_deep_to_read_are_findings(budget: str) -> None:
+    gate = f"at token {{ base clip({budget}) }}"
+    text = f"objective deep {{ signal ratio levels token {gate} reduce mean over token }}"
+    (finding,) = findings(text)
+    assert finding.code == "FIB001"
+    assert "nested too deeply" in finding.message

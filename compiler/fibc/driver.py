@@ -42,6 +42,15 @@ class Checked:
 def check(source: Source) -> Checked:
     """Parses and checks a file; an objective with an error is left out of the result."""
     diagnostics = Diagnostics(source)
+    try:
+        return _check(source, diagnostics)
+    except RecursionError:
+        help = "an expression is nested hundreds of levels deep; make a parameter of its value"
+        diagnostics.add("FIB001", "this file is nested too deeply to be read", None, help)
+        return Checked(source, EDITIONS[-1], (), tuple(diagnostics.in_order()))
+
+
+def _check(source: Source, diagnostics: Diagnostics) -> Checked:
     file = parse(source, diagnostics)
     if file is None:
         return Checked(source, EDITIONS[-1], (), tuple(diagnostics.in_order()))

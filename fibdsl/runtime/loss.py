@@ -70,6 +70,7 @@ class FusedLoss(torch.nn.Module):
         self.guard: Callable[[dict[str, float]], object] | None = None
         self._values = {name: p.default for name, p in objective.params.items()}
         self._vectors: dict[torch.device, Tensor] = {}
+        self._unset: dict[torch.device, Tensor] = {}
         self.set_params(**params)
 
         def prepare(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -216,13 +217,18 @@ class FusedLoss(torch.nn.Module):
                 raise ValueError(
                     f"normalizers['{name}'] has no effect on '{self.objective.name}'; {wanted}"
                 )
-        value = (normalizers or {}).get(outermost or "", math.nan)
+        value = (normalizers or {}).get(outermost or "")
+        if value is None:
+            # Made once a device: an upload a call would make the host wait.
+            if device not in self._unset:
+                self._unset[device] = torch.tensor(math.nan, dtype=torch.float64).to(device)
+            return self._unset[device]
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise ValueError(
                     f"normalizers['{outermost}'] is one number, not {tuple(value.shape)}"
                 )
             return value.detach().reshape(()).to(device=device, dtype=torch.float64)
-        if not (value >= 1 or math.isnan(value)):
+        if not value >= 1:
             raise ValueError(f"normalizers['{outermost}'] = {value} is not a count of 1 or more")
         return torch.tensor(value, dtype=torch.float64).to(device)

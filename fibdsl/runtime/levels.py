@@ -69,7 +69,10 @@ def average(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def shares(regime: Tensor, regimes: int, counted: Tensor, weight: Tensor) -> Tensor:
-    """The weight `counted` of the cells in each regime, (regimes,), over all of `weight`."""
-    index = torch.arange(regimes, device=regime.device).reshape(-1, *[1] * regime.dim())
-    hits = torch.where(regime.unsqueeze(0) == index, counted, 0.0).sum(-1)
-    return (hits if hits.dim() == 1 else hits.sum(-1)) / total(weight).clamp(min=1)
+    """The weight `counted` of the cells in each regime, (regimes,), over all of `weight`.
+
+    The first regime has what the others leave, so that each sum runs over the cells once.
+    """
+    others = [total(torch.where(regime == i, counted, 0.0)) for i in range(1, regimes)]
+    first = total(counted) - sum(others)
+    return torch.stack([first, *others]) / total(weight).clamp(min=1)

@@ -110,6 +110,8 @@ def _value(op: ir.Op, r: Run) -> Floats:
             return v[plus] - v[minus]
         case ir.Magnitude(_, _, x):
             return np.abs(v[x])
+        case ir.Present(_, _, x, _):
+            return v[x]  # the reference holds nothing that is not there
         case ir.NeighbourBudget(_, _, total, count, magnitude, delta):
             shared = v[count] * evaluate(delta, r.params, {})
             left: Floats = np.maximum(0.0, shared - (v[total] - v[magnitude]))
@@ -266,6 +268,8 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
             return _merge((plus, g), (minus, -g))
         case ir.Magnitude(_, _, x):
             return {x: np.where(v[x] >= 0, g, -g)}
+        case ir.Present(_, _, x, _):
+            return {x: g}
         case ir.NeighbourBudget(name, _, total, _, magnitude, _):
             inside = np.where(v[name] > 0, g, 0.0)
             return _merge((total, -inside), (magnitude, inside))

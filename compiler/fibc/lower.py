@@ -185,7 +185,7 @@ class _Lowering:
         assert gate.budget is not None
         path = self.path(level, gate.over)
         magnitude = self.add(ir.Magnitude(f"abs.{x}", level, x))
-        total = magnitude
+        total = self.add(ir.Present(f"present.{magnitude}", level, magnitude, self.members(level)))
         for step in path:
             total = self.add(ir.PushForward(f"sum.abs.{x}.{step}", step, total))
         count = self.count(level, gate.over)

@@ -202,10 +202,13 @@ class _Checker:
             if a is None or b is None or a is b:
                 return scalar, a or b
         elif expr.operator == "*":
+            if a in factor and b in factor:
+                # A number times a factor is still a number of whatever space it meets.
+                return scalar, None if None in (a, b) else Space.PURE
             if a in factor or b in factor:
-                return scalar, (b or a) if a in factor else a
+                return scalar, b if a in factor else a
         elif b in factor:
-            return scalar, a or b
+            return scalar, a
         elif a is b:
             return scalar, Space.PURE
         self.error(

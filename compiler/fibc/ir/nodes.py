@@ -207,6 +207,21 @@ class Magnitude(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Present(Op):
+    """x, but 0 where there is nothing: under the mask and in empty cells.
+
+    Aggregates are 0 there by themselves, residuals are not; a sum of residuals needs this.
+
+    Attributes:
+        members: some count at this level, by which empty cells are known; None at the token.
+    """
+
+    OPERANDS: ClassVar = ("x", "members")
+    x: str
+    members: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NeighbourBudget(Op):
     """`max(0, count * delta - (total - magnitude))`: what the other members leave (APC-Obj)."""
 

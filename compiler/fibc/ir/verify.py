@@ -25,6 +25,7 @@ _POINTWISE = (
     ir.Compose,
     ir.Recombine,
     ir.Magnitude,
+    ir.Present,
     ir.NeighbourBudget,
     ir.Gate,
 )

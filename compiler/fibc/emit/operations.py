@@ -106,8 +106,8 @@ class Operations:
             case ir.Magnitude(_, _, x):
                 return where(py.compare(v(x), ">=", zero), v(x), py.negative(v(x)))
             case ir.Present(_, _, x, members):
-                count = py.name("mask") if members is None else v(members)
-                return where(py.compare(count, ">", zero), v(x), zero)
+                there = py.name("mask") if members is None else v(members)
+                return where(py.compare(there, ">", zero), v(x), zero)
             case ir.NeighbourBudget(_, _, total, count, magnitude, delta):
                 shared = py.binary("*", v(count), self.scalar(delta))
                 others = py.binary("-", v(total), v(magnitude))

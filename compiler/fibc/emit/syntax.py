@@ -73,10 +73,6 @@ def tuple_of(values: Iterable[ast.expr]) -> ast.expr:
     return ast.Tuple(list(values), ast.Load())
 
 
-def list_of(values: Iterable[ast.expr]) -> ast.expr:
-    return ast.List(list(values), ast.Load())
-
-
 def dictionary(entries: Iterable[tuple[ast.expr, ast.expr]]) -> ast.expr:
     pairs = list(entries)
     return ast.Dict([key for key, _ in pairs], [value for _, value in pairs])

@@ -169,9 +169,20 @@ class Reduce:
 
 @dataclass(frozen=True, slots=True)
 class Require:
+    """A promise: `require PROPERTY ...`, or `assume PROPERTY ...` where it need not be proved.
+
+    Attributes:
+        at: the level after `at`.
+        measure, bound: of `trust_region tv <= bound`.
+    """
+
     property: Name
+    at: Name | None
+    measure: Name | None
+    bound: Expr | None
     over: Name | None
     range: Range | None
+    assumed: bool
     span: Span
 
 

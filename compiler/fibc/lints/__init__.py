@@ -1,17 +1,21 @@
-"""Lints: legal but suspicious. One file each; this tuple is all there is to register."""
+"""Lints: legal but suspicious. One file each, with its record and its check; being here is all it
+takes to be run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pkgutil
+from importlib import import_module
 
-from fibc.lints.kl_bias import kl_bias
-from fibc.lints.token_budget import token_budget
-from fibc.lints.unused_param import unused_param
-from fibc.typed import TypedObjective
-from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibc.lints.lint import Lint
 
-LINTS: tuple[Callable[[TypedObjective, Diagnostics], None], ...] = (
-    unused_param,
-    kl_bias,
-    token_budget,
+LINTS: tuple[Lint, ...] = tuple(
+    sorted(
+        (
+            lint
+            for file in pkgutil.iter_modules(__path__)
+            for lint in vars(import_module(f"{__name__}.{file.name}")).values()
+            if isinstance(lint, Lint)
+        ),
+        key=lambda lint: lint.rule.code,
+    )
 )

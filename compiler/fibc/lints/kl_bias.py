@@ -1,29 +1,55 @@
-"""FIB602: C- should be below C+.
-
-log-ratios are negative on average (their mean estimates -KL), so S- exceeds S+; with C- >= C+ the
-- channel, which moves more, is also held less (arXiv 2604.03044, section 3.3).
-"""
+"""FIB602: C- should be below C+."""
 
 from __future__ import annotations
 
-from fibc.ir.scalar import evaluate
-from fibc.typed import TypedObjective
-from fibdsl.diagnostics.diagnostic import Diagnostics
+from collections.abc import Iterator
+
+from fibc.analysis.facts import Facts
+from fibc.lints.lint import Finding, lint
+from fibdsl.diagnostics.rules import Fix, Rule
 from fibdsl.types import TOKEN, Channels
 
+RULE = Rule(
+    "FIB602",
+    "kl-bias",
+    "C- is not below C+, though S- exceeds S+ on average",
+    why="The mean log-ratio of sampled tokens estimates -KL, so it is negative and S- exceeds S+ "
+    "on average. With C- >= C+ the - channel, which drifts more, is also held less "
+    "(arXiv 2604.03044, section 3.3).",
+    example="""\
+objective o {
+  signal log_ratio split
+  levels token < trajectory
+  at trajectory { base  rollback(0.2) }
+  at token      { fiber clip(0.02) }
+  reduce mean over trajectory, mean over token
+}
+""",
+    mended="""\
+objective o {
+  signal log_ratio split
+  levels token < trajectory
+  at trajectory { base  rollback(+0.2, -0.1) }
+  at token      { fiber clip(0.02) }
+  reduce mean over trajectory, mean over token
+}
+""",
+    fix=Fix.UNSAFE,
+)
 
-def kl_bias(objective: TypedObjective, diagnostics: Diagnostics) -> None:
+
+@lint(RULE)
+def kl_bias(facts: Facts) -> Iterator[Finding]:
+    objective = facts.objective
     if objective.channels is not Channels.SPLIT:
         return
     for level, gate in objective.gates.items():
         if level == TOKEN or gate.budget is None:
             continue
-        plus = evaluate(gate.budget.upper, objective.defaults, {})
-        minus = evaluate(gate.budget.lower, objective.defaults, {})
+        plus, minus = facts.value(gate.budget.upper), facts.value(gate.budget.lower)
         if minus >= plus:
-            diagnostics.add(
-                "FIB602",
-                f"at `{level}` C- = {minus:g} is not below C+ = {plus:g}",
+            yield Finding(
                 gate.span,
+                f"at `{level}` C- = {minus:g} is not below C+ = {plus:g}",
                 "S- exceeds S+ on average; give the - channel the smaller budget",
             )

@@ -1,0 +1,57 @@
+"""FIB605: nothing holds G from above where the advantage asks for more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fibc.analysis.facts import Facts
+from fibc.analysis.ranges import ranges
+from fibc.analysis.shape import shape
+from fibc.lints.lint import Finding, lint
+from fibdsl.diagnostics.diagnostic import Label
+from fibdsl.diagnostics.rules import Fix, Rule
+
+RULE = Rule(
+    "FIB605",
+    "unbounded",
+    "G has no upper bound for advantages >= 0",
+    why="Where the advantage is positive the objective grows with G, and the optimiser follows it "
+    "without end: the ratio explodes. (For negative advantages PPO's clip leaves G open on "
+    "purpose: see `require bounded` and dual clip, arXiv 1912.09729.)",
+    example="""\
+objective o {
+  signal log_ratio split
+  levels token < trajectory
+  at trajectory { base  rollback(+0.2, -0.1) }
+  at token      { fiber pass }
+  reduce mean over trajectory, mean over token
+}
+""",
+    mended="""\
+objective o {
+  signal log_ratio split
+  levels token < trajectory
+  at trajectory { base  rollback(+0.2, -0.1) }
+  at token      { fiber clip(0.02) }
+  reduce mean over trajectory, mean over token
+}
+""",
+    fix=Fix.UNSAFE,
+)
+
+
+@lint(RULE)
+def unbounded(facts: Facts) -> Iterator[Finding]:
+    gates = facts.objective.gates
+    # A censor is bounded by the size of its cell.
+    if any(gate.rule.neighbours for gate in gates.values()):
+        return
+    if ranges(facts).by_advantage[0].high == float("inf"):
+        passing = [(n, g) for n, g in gates.items() if shape(g.rule).identity]
+        labels = tuple(Label(g.span, f"lets `{n}` through") for n, g in passing)
+        yield Finding(
+            facts.objective.span,
+            "G has no upper bound where the advantage is >= 0",
+            "give every level that matters a bound",
+            labels,
+        )

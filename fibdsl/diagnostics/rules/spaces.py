@@ -1,0 +1,65 @@
+"""FIB3xx: what a number measures."""
+
+from __future__ import annotations
+
+from fibdsl.diagnostics.rules.rule import Rule
+
+_GOOD = """\
+objective o {
+  param epsilon : deviation = 0.2 in (0, 1)
+  signal ratio
+  levels token < trajectory
+  at token { base clip(epsilon) pessimistic }
+  reduce mean over token
+}
+"""
+_APC = """\
+objective o {
+  signal ratio
+  levels token < state by state_id
+  at token { base censor(0.1, over state) }
+  reduce mean over token
+}
+"""
+
+RULES = (
+    Rule(
+        "FIB301",
+        "space-mismatch",
+        "a quantity of one space where another belongs",
+        why="0.2 is a bound of 1.2 as a deviation and of 1.22 in nats, and 1.2 as a ratio is "
+        "neither. Code that takes one for the other trains, with a budget nobody chose.",
+        example=_GOOD.replace(": deviation", ": log"),
+        mended=_GOOD,
+    ),
+    Rule(
+        "FIB302",
+        "space-arithmetic",
+        "arithmetic between spaces that do not combine",
+        why="A deviation plus a log-ratio, or a budget times a budget, is a number that measures "
+        "nothing.",
+        example=_GOOD.replace("clip(epsilon)", "clip(epsilon * epsilon)"),
+        mended=_GOOD.replace("clip(epsilon)", "clip(2 * epsilon)"),
+    ),
+    Rule(
+        "FIB303",
+        "conversion",
+        "`ratio(...)` where it is not a whole bound",
+        why="Half of the bound 1.2 is not half of its logarithm: whether to convert before or "
+        "after the arithmetic is not the same bound.",
+        example=_GOOD.replace("clip(epsilon)", "clip(epsilon + ratio(1.2))"),
+        mended=_GOOD.replace("  param epsilon : deviation = 0.2 in (0, 1)\n", "").replace(
+            "clip(epsilon)", "clip(ratio(1 + 0.2))"
+        ),
+    ),
+    Rule(
+        "FIB304",
+        "signal-mismatch",
+        "a gate that does not fit the signal or its channels",
+        why="`censor` bounds a total variation, a sum of |r - 1| over both signs. Of log-ratios, "
+        "or of one sign alone, the sum is no total variation, and the trust region of APC-Obj is "
+        "not enforced (arXiv 2603.08239, definition 3.2).",
+        example=_APC.replace("signal ratio", "signal log_ratio"),
+        mended=_APC,
+    ),
+)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fibc import driver
-from fibc.analysis.require import decide_requires
+from fibc.analysis.require import decide_promises
 from fibc.typed import TypedObjective, TypedParam
 from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
 from fibdsl.diagnostics.errors import FibError
@@ -185,7 +185,7 @@ class Objective:
                 found.add("FIB403", message, span, "choose a value inside the declared range")
         if not found.found:
             merged = {**self.params, **{n: float(v) for n, v in values.items()}}
-            decide_requires(self.typed, merged, found)
+            decide_promises(self.typed, merged, found)
         if found.found:
             raise FibError(found.in_order())
         return replace(self, params=merged)
@@ -194,6 +194,14 @@ class Objective:
     def program(self) -> Program:
         """The unoptimised IR, an operation a symbol of docs/semantics.md; what is evaluated."""
         return driver.reference_program(self.typed)
+
+    @property
+    def semantic_hash(self) -> str:
+        """16 hexadecimal digits that say which loss this is, as a function of its parameters; the
+        same for specs that differ in layout, comments or names of parameters only."""
+        from fibc.ir.hash import semantic_hash
+
+        return semantic_hash(self.program, self.typed.defaults)
 
     # --- the reference --------------------------------------------------------------------------
 

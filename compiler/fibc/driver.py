@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from fibc.analysis.require import decide_requires
+from fibc import allow
+from fibc.analysis.facts import Facts
+from fibc.analysis.require import decide_promises
 from fibc.emit.module import Origin, emit
+from fibc.ir.hash import semantic_hash
 from fibc.ir.nodes import Program
 from fibc.ir.verify import verify
 from fibc.lints import LINTS
@@ -72,6 +75,7 @@ def _check(source: Source, diagnostics: Diagnostics) -> Checked:
         if objective is not None:
             objectives.append(objective)
         diagnostics.found += own.found
+    allow.apply(diagnostics)
     return Checked(source, edition, tuple(objectives), tuple(diagnostics.in_order()))
 
 
@@ -80,9 +84,11 @@ def _objective(tree: ast.Objective, diagnostics: Diagnostics) -> TypedObjective 
     typed = typecheck(resolved, diagnostics) if resolved else None
     if typed is None:
         return None
-    decide_requires(typed, typed.defaults, diagnostics)
+    decide_promises(typed, typed.defaults, diagnostics)
+    facts = Facts.at(typed, typed.defaults)
     for lint in LINTS:
-        lint(typed, diagnostics)
+        for found in lint.check(facts):
+            diagnostics.add(lint.rule, found.message, found.span, found.help, labels=found.labels)
     return None if diagnostics.has_errors else typed
 
 
@@ -111,6 +117,11 @@ def compile_objective(
 ) -> str:
     """The text of the torch module of one objective of a checked file; `params` are the values
     its parameters start with."""
-    program = optimise(reference_program(objective))
-    origin = Origin(PurePath(checked.source.path).name, checked.edition, checked.source.text)
-    return emit(program, params, objective.doc, origin)
+    reference = reference_program(objective)
+    origin = Origin(
+        PurePath(checked.source.path).name,
+        checked.edition,
+        checked.source.text,
+        semantic_hash(reference, objective.defaults),
+    )
+    return emit(optimise(reference), params, objective.doc, origin)

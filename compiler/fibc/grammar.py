@@ -15,18 +15,35 @@ from fibdsl.resources import folder
 def grammar() -> Lark:
     """The LALR parser of grammar/fib.lark, built once a process."""
 
-    class KeepUnknown:
+    class SecondPass:
         # Lark drops terminals no rule uses; this one must reach the parser to be reported.
         always_accept = ("UNKNOWN",)
 
         def process(self, stream: Iterator[Token]) -> Iterator[Token]:
-            return stream
+            tokens = list(stream)
+            for first, _, at, level, after in _windows(tokens, 5):
+                # `require odd` may be followed by the statement `at token { ... }`.
+                promise = first is not None and first.type in ("REQUIRE", "ASSUME")
+                if promise and _is(at, "AT") and _is(level, "NAME") and not _is(after, "LBRACE"):
+                    assert at is not None
+                    at.type = "AT_LEVEL"
+            return iter(tokens)
 
     return Lark(
         (folder("grammar") / "fib.lark").read_text(encoding="utf-8"),
         parser="lalr",
         lexer="basic",
-        postlex=cast(Any, KeepUnknown()),
+        postlex=cast(Any, SecondPass()),
         propagate_positions=True,
         maybe_placeholders=True,
     )
+
+
+def _windows(tokens: list[Token], width: int) -> Iterator[tuple[Token | None, ...]]:
+    """Each token with the `width` - 1 after it, None beyond the end."""
+    padded = [*tokens, *[None] * (width - 1)]
+    return zip(*(padded[start:] for start in range(width)), strict=False)
+
+
+def _is(token: Token | None, kind: str) -> bool:
+    return token is not None and token.type == kind

@@ -17,7 +17,7 @@ from fibdsl.source import Source, Span
 from fibdsl.syntax import ast
 
 # Where the parser may take up again after an error.
-_STATEMENTS = frozenset({"DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "REDUCE", "REQUIRE"})
+_STATEMENTS = frozenset({"DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "REDUCE", "REQUIRE", "ASSUME"})
 _CLAUSES = frozenset({"BASE", "FIBER", "AGGREGATE"})
 _RESUME = _STATEMENTS | _CLAUSES | {"OBJECTIVE"}
 
@@ -195,11 +195,21 @@ class _Builder:
         return ast.Reduce(steps, _span(tree))
 
     def require(self, tree: _Tree) -> ast.Require:
-        name, over, interval = tree.children
+        return self._promise(tree, assumed=False)
+
+    def assume(self, tree: _Tree) -> ast.Require:
+        return self._promise(tree, assumed=True)
+
+    def _promise(self, tree: _Tree, assumed: bool) -> ast.Require:
+        name, _, at, measure, bound, over, interval = tree.children
         return ast.Require(
             _name(name),
+            _optional(at),
+            _optional(measure),
+            self.expr(bound) if bound is not None else None,
             _optional(over),
             self.range(interval) if interval is not None else None,
+            assumed,
             _span(tree),
         )
 

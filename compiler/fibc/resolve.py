@@ -63,6 +63,7 @@ class _Resolver:
             steps,
             requires,
             self.objective.name.span,
+            reduce_statement.span if reduce_statement else self.objective.name.span,
         )
 
     # --- statements -----------------------------------------------------------------------------
@@ -381,5 +382,8 @@ class _Resolver:
     def requires(self, levels: tuple[Level, ...]) -> tuple[ast.Require, ...]:
         names = [level.name for level in levels]
         return tuple(
-            r for r in self.all(ast.Require) if r.over is None or self.level(r.over, names)
+            r
+            for r in self.all(ast.Require)
+            # A list: of two unknown levels both are reported.
+            if all([self.level(name, names) for name in (r.at, r.over) if name])  # noqa: C419
         )

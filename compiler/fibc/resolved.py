@@ -53,3 +53,4 @@ class Resolved:
     reduce: tuple[ReduceStep, ...]
     requires: tuple[ast.Require, ...]
     span: Span
+    reduce_span: Span

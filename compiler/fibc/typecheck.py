@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from fibc.analysis.properties import PROPERTIES
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Param, Scalar, bounds, counted
 from fibc.resolved import Resolved, ResolvedGate, ResolvedParam
-from fibc.typed import Budget, TypedGate, TypedObjective, TypedParam
+from fibc.typed import Budget, Promise, TypedGate, TypedObjective, TypedParam
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
@@ -47,6 +48,7 @@ class _Checker:
                     gates[level] = gate
         if not any(d.code in _INCOMPLETE for d in self.diagnostics.found):
             self.hierarchy()
+        promises = tuple(p for p in map(self.promise, self.spec.requires) if p)
         if self.diagnostics.has_errors:
             return None
         aggregates = {
@@ -64,8 +66,9 @@ class _Checker:
             gates,
             aggregates,
             spec.reduce,
-            spec.requires,
+            promises,
             spec.span,
+            spec.reduce_span,
         )
 
     def error(self, code: str, message: str, span: Span, help: str | None = None) -> None:
@@ -343,7 +346,7 @@ class _Checker:
             self.error(
                 "FIB405",
                 f"the {side} bound of a ratio is {where}, and this is "
-                + (f"{interval.low:g}" if fixed else f"in {interval}"),
+                + (f"{float(interval.low):g}" if fixed else f"in {interval}"),
                 call.argument.span,
                 "write the bound itself, as in `-ratio(0.8)`, or a parameter `in (0.5, 1)`"
                 if lower
@@ -428,3 +431,76 @@ class _Checker:
                     else f"`{name}` deviates from the coarser gated level `{coarsest}`"
                 )
                 self.error("FIB204", why, gate.span, f"write `{wanted}` here")
+
+    # --- promises -------------------------------------------------------------------------------
+
+    def promise(self, require: ast.Require) -> Promise | None:
+        name, span = require.property.text, require.span
+        if name not in PROPERTIES:
+            help = nearest(name, PROPERTIES)
+            self.error("FIB503", f"unknown property `{name}`", require.property.span, help)
+            return None
+        rule = PROPERTIES[name]
+        parts = {
+            "at": require.at,
+            "tv": require.bound,
+            "over": require.over,
+            "in": require.range,
+        }
+        given = {word for word, part in parts.items() if part is not None}
+        measured = require.measure is None or require.measure.text == "tv"
+        if not set(rule.takes) <= given <= {*rule.takes, *rule.may_take} or not measured:
+            word = "assume" if require.assumed else "require"
+            help = f"write `{word} {rule.usage}`"
+            self.error("FIB504", f"`{name}` is not written like this", span, help)
+            return None
+        try:
+            within = self.promised_range(require.range) if require.range is not None else None
+            tv = self.promised_tv(require.bound) if require.bound is not None else None
+        except _BadError:
+            return None
+        return Promise(
+            name,
+            span,
+            require.at.text if require.at else None,
+            require.over.text if require.over else None,
+            within,
+            tv,
+            require.assumed,
+        )
+
+    def promised_range(self, range: ast.Range) -> Interval:
+        ends = []
+        for end in (range.low, range.high):
+            match end:
+                case ast.Number(value, _):
+                    ends.append(value)
+                case ast.Reference("inf", _):
+                    ends.append(math.inf)
+                case _:
+                    self.error(
+                        "FIB504",
+                        "a range to prove is made of numbers only",
+                        range.span,
+                        "write the numbers out",
+                    )
+                    raise _BadError
+        interval = Interval(ends[0], ends[1], range.low_open, range.high_open)
+        if interval.empty:
+            help = "write the smaller end first"
+            self.error("FIB404", f"no number is in {interval}", range.span, help)
+            raise _BadError
+        return interval.exactly()
+
+    def promised_tv(self, expr: ast.Expr) -> Scalar:
+        scalar, space = self.expr(expr)
+        if space not in (None, Space.DEVIATION):
+            self.error(
+                "FIB301",
+                f"a total variation is a deviation, and this is a {space}",
+                expr.span,
+                "give it a number or a `: deviation` parameter",
+            )
+            raise _BadError
+        self.positive(scalar, expr.span, "bound")
+        return scalar

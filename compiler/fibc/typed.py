@@ -10,7 +10,6 @@ from fibc.ir.scalar import Scalar
 from fibc.resolved import ReduceStep
 from fibdsl.builtins import GateRule
 from fibdsl.source import Span
-from fibdsl.syntax import ast
 from fibdsl.types import Channels, Level, Signal, Space
 
 
@@ -45,6 +44,34 @@ class TypedGate:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """A `require` or `assume` whose arguments fit its property.
+
+    Attributes:
+        property: a name of `fibc.analysis.properties`.
+        at, over: levels, where it names them.
+        within: the range after `in`, with the ends as written.
+        tv: the bound after `tv <=`.
+        assumed: whether it may stay undecided.
+    """
+
+    property: str
+    span: Span
+    at: str | None = None
+    over: str | None = None
+    within: Interval | None = None
+    tv: Scalar | None = None
+    assumed: bool = False
+
+    def __str__(self) -> str:
+        words = [self.property]
+        words += [f"at {self.at}"] if self.at else []
+        words += [f"over {self.over}"] if self.over else []
+        words += [f"in {self.within}"] if self.within else []
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
 class TypedObjective:
     """A checked objective.
 
@@ -64,8 +91,9 @@ class TypedObjective:
     gates: dict[str, TypedGate]
     aggregates: dict[str, str]
     reduce: tuple[ReduceStep, ...]
-    requires: tuple[ast.Require, ...]
+    promises: tuple[Promise, ...]
     span: Span
+    reduce_span: Span
 
     @property
     def level_names(self) -> tuple[str, ...]:

@@ -34,11 +34,13 @@ _LOSS_CLASS = '''class Loss(FusedLoss):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a module came from: the spec's file name, its edition and its text."""
+    """Where a module came from: the spec's file name, its edition and its text, and what hash its
+    meaning has (`fibc.ir.hash`)."""
 
     file: str
     edition: int
     text: str
+    semantic_hash: str
 
 
 def emit(program: ir.Program, params: Mapping[str, float], doc: str, origin: Origin) -> str:
@@ -60,7 +62,12 @@ def emit(program: ir.Program, params: Mapping[str, float], doc: str, origin: Ori
         py.text(functions),
         f"{rule}\n# The runtime of fibdsl {__version__}, the same in every module.\n{rule}",
         bundle.body,
-        py.text([_metadata(program, params)]),
+        py.text(
+            [
+                py.assign("SEMANTIC_HASH", py.constant(origin.semantic_hash)),
+                _metadata(program, params),
+            ]
+        ),
         _LOSS_CLASS,
     ]
     return "\n\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -83,6 +90,7 @@ def _heading(program: ir.Program, doc: str, origin: Origin) -> str:
             f"levels {chain}",
             f"keys   {', '.join(program.keys) or 'none'}",
             f"params {', '.join(p.name for p in program.params) or 'none'}",
+            f"semantic hash {origin.semantic_hash}",
             "",
             "    loss_fn = Loss()",
             "    out = loss_fn(logp, old_logp, advantages, mask"
@@ -100,8 +108,8 @@ def _metadata(program: ir.Program, values: Mapping[str, float]) -> ast.stmt:
                 "Parameter",
                 py.constant(values[p.name]),
                 py.constant(p.space.value),
-                py.constant(p.range.low),
-                py.constant(p.range.high),
+                py.constant(float(p.range.low)),
+                py.constant(float(p.range.high)),
                 py.constant(p.range.low_open),
                 py.constant(p.range.high_open),
             ),

@@ -1,22 +1,45 @@
-"""Intervals of reals with open or closed ends: what a parameter's range lets an expression be."""
+"""Intervals of reals with open or closed ends: what a parameter's range lets an expression be.
+
+Ends are rational where they were given exactly, so that what is proved of them is proved of the
+numbers a spec writes and not of their nearest floats; infinities are floats.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+Real = float | Fraction
+
+
+def exact(value: Real) -> Real:
+    """The decimal number that `value` is written as, 1/10 for 0.1; infinities stay."""
+    if isinstance(value, Fraction) or math.isinf(value):
+        return value
+    return Fraction(repr(float(value)))
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    low: float
-    high: float
+    low: Real
+    high: Real
     low_open: bool = False
     high_open: bool = False
 
     @staticmethod
-    def point(value: float) -> Interval:
+    def point(value: Real) -> Interval:
         return Interval(value, value)
+
+    @staticmethod
+    def exact(value: Real) -> Interval:
+        """The number that `value` is written as."""
+        return Interval.point(exact(value))
+
+    def exactly(self) -> Interval:
+        """The same interval with the ends it is written with."""
+        return replace(self, low=exact(self.low), high=exact(self.high))
 
     @staticmethod
     def everything() -> Interval:
@@ -26,7 +49,7 @@ class Interval:
     def empty(self) -> bool:
         return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: Real) -> bool:
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
         return above and below
@@ -72,19 +95,25 @@ class Interval:
         )
 
     def log(self) -> Interval:
-        def of(value: float) -> float:
-            return -math.inf if value <= 0 else math.log(value)
-
-        return Interval(of(self.low), of(self.high), self.low_open, self.high_open)
+        return Interval(_log(self.low, -1), _log(self.high, 1), self.low_open, self.high_open)
 
     def __str__(self) -> str:
         return (
-            f"{'(' if self.low_open else '['}{self.low:g}, "
-            f"{self.high:g}{')' if self.high_open else ']'}"
+            f"{'(' if self.low_open else '['}{float(self.low):g}, "
+            f"{float(self.high):g}{')' if self.high_open else ']'}"
         )
 
 
-def _hull(corners: Iterable[tuple[float, bool]]) -> Interval:
+def hull(intervals: Iterable[Interval]) -> Interval:
+    """The smallest interval that holds all of them."""
+    return _hull(
+        (value, is_open)
+        for i in intervals
+        for value, is_open in ((i.low, i.low_open), (i.high, i.high_open))
+    )
+
+
+def _hull(corners: Iterable[tuple[Real, bool]]) -> Interval:
     """The interval between the least and the greatest corner, each a value and whether it is left
     out. An end is reached as soon as one of the corners that give it is."""
     ends = list(corners)
@@ -98,21 +127,34 @@ def _hull(corners: Iterable[tuple[float, bool]]) -> Interval:
     )
 
 
-def _product(a: float, b: float) -> float:
+def _product(a: Real, b: Real) -> Real:
     # 0 * inf is 0 here: the factor 0 is a value, the infinity only a limit.
     return 0.0 if a == 0 or b == 0 else a * b
 
 
-def _quotient(a: float, b: float) -> float:
+def _quotient(a: Real, b: Real) -> Real:
     # b is 0 or above, and 0 or infinite only as a limit; then a = 0 and b = inf go first.
     if a == 0 or math.isinf(b):
         return 0.0
     return math.copysign(math.inf, a) if b == 0 else a / b
 
 
-def _reached_ratio_zero(a: float, a_open: bool, b: float, b_open: bool) -> bool:
+def _reached_ratio_zero(a: Real, a_open: bool, b: Real, b_open: bool) -> bool:
     return (a == 0 and not a_open) or (math.isinf(b) and not b_open)
 
 
-def _reached_zero(a: float, a_open: bool, b: float, b_open: bool) -> bool:
+def _reached_zero(a: Real, a_open: bool, b: Real, b_open: bool) -> bool:
     return (a == 0 and not a_open) or (b == 0 and not b_open)
+
+
+def _log(value: Real, side: int) -> Real:
+    """log of an end; of a rational one a rational bound on that side (1: not below the logarithm,
+    -1: not above it)."""
+    if value <= 0:
+        return -math.inf
+    log = math.log(value)
+    if not isinstance(value, Fraction) or value == 1:
+        return Fraction(0) if value == 1 else log
+    # Rounding `value` moves the logarithm by at most one unit roundoff, math.log by its last digit.
+    error = Fraction(2) ** -52 + 2 * Fraction(math.ulp(log))
+    return Fraction(log) + side * error

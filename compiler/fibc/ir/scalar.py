@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
 from fibc.ir.interval import Interval
@@ -101,9 +102,9 @@ def bounds(scalar: Scalar, ranges: Mapping[str, Interval]) -> Interval:
     """An interval that holds every value `scalar` can take; counts are 1 or more."""
     return fold(
         scalar,
-        Interval.point,
-        lambda name: ranges[name],
-        lambda of: Interval(1.0, math.inf, high_open=True),
+        Interval.exact,
+        lambda name: ranges[name].exactly(),
+        lambda of: Interval(Fraction(1), math.inf, high_open=True),
         Interval.log,
     )
 

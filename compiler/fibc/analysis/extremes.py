@@ -1,0 +1,139 @@
+"""Batches whose gated ratios are as large or as small as the gates let them be.
+
+y is a sum over levels of piecewise-linear functions of residuals, so where it is bounded it is
+extreme where each residual is at an end of a piece. The residuals of all levels are tried at those
+ends, and far out, under the constraint that an aggregate of a sign channel is not negative.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fibc.analysis.designs import Path, build
+from fibc.analysis.facts import Facts
+from fibc.analysis.lab import Trial, evaluate, trials
+from fibc.ir.scalar import evaluate as scalar_value
+from fibc.typed import TypedGate
+from fibdsl.types import TOKEN, Channels, Signal
+
+# How many of the best candidates are built, for each end and each sign of the advantage.
+_BUILT = 6
+_FAR = {Signal.LOG_RATIO: (6.0, 40.0), Signal.RATIO: (12.0, 1e7)}
+_CHILDREN = 4
+
+
+def extreme_trials(facts: Facts) -> Iterator[Trial]:
+    """Trials, most extreme first; then those with one deviating level, then random ones."""
+    for advantage, largest in itertools.product((1.0, -1.0), (True, False)):
+        for path in extreme_paths(facts, advantage, largest):
+            for minimum in (2, 6, 16):
+                wide = dict.fromkeys(facts.objective.level_names, minimum)
+                built = build(facts.objective, [path], facts.top, [advantage], wide)
+                if built is not None:
+                    yield evaluate(facts, built)
+                    break
+    yield from trials(facts)
+
+
+def extreme_paths(facts: Facts, advantage: float, largest: bool) -> list[Path]:
+    """Paths whose token has the most extreme y, by the gates alone, best first."""
+    objective = facts.objective
+    sign = 1.0 if largest else -1.0
+    if objective.channels is Channels.NET:
+        chains = _Chain(facts, None, advantage).best(sign, None)
+        return [Path(tuple((s, 0.0) for s in S[1:]), S[0]) for _, S in chains]
+    plus, minus = (_Chain(facts, channel, advantage) for channel in (1, -1))
+    # The token is in one channel, and at 0 in the other.
+    found = []
+    for in_plus in (True, False):
+        ups = plus.best(sign, None if in_plus else 0.0)
+        downs = minus.best(-sign, 0.0 if in_plus else None)
+        for (a, up), (b, down) in itertools.product(ups[:3], downs[:3]):
+            drifts = tuple(zip(up[1:], down[1:], strict=True))
+            found.append((sign * (a - b), Path(drifts, up[0] if in_plus else -down[0])))
+    found.sort(key=lambda pair: -pair[0])
+    return [path for _, path in found[:_BUILT]]
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """One channel of the gated levels above a token, as a function of their aggregates."""
+
+    facts: Facts
+    channel: int | None
+    advantage: float
+
+    def best(self, sign: float, token: float | None) -> list[tuple[float, tuple[float, ...]]]:
+        """The most extreme sums of gates and the aggregates that give them, token first; `token`
+        fixes the token's own signal."""
+        objective = self.facts.objective
+        names = objective.level_names
+        levels = names[: names.index(objective.coarsest_gated) + 1]
+        beyond = names.index(self.facts.top) - names.index(objective.coarsest_gated)
+        beam: list[tuple[float, tuple[float, ...]]] = [(0.0, ())]
+        for level in reversed(levels):
+            gate = objective.gates[level]
+            grown = []
+            for total, S in beam:
+                coarse = S[0] if S else 0.0
+                for residual in self.residuals(level, gate, coarse, token):
+                    if self.possible(coarse + residual):
+                        y = total + self.gated(gate, residual)
+                        grown.append((y, (coarse + residual, *S)))
+            # Of equal sums the one with the larger aggregate leaves more room below it.
+            grown.sort(key=lambda pair: (-sign * pair[0], -abs(pair[1][0])))
+            beam = grown if level == TOKEN else _diverse(grown)
+        return [(y, S + (S[-1],) * beyond) for y, S in beam[:_BUILT]]
+
+    def residuals(
+        self, level: str, gate: TypedGate, coarse: float, token: float | None
+    ) -> Sequence[float]:
+        if level == TOKEN and token is not None:
+            return [token - coarse]
+        sizes = {0.0, *_FAR[self.facts.objective.signal]}
+        for scalar in (gate.budget.upper, gate.budget.lower) if gate.budget else ():
+            C = self.facts.value(scalar)
+            sizes |= {C, 1.5 * C, 3.0 * C} if math.isfinite(C) else set()
+        low = [-0.9985 - coarse] if self.facts.objective.signal is Signal.RATIO else [-coarse]
+        return sorted({s * a for a in sizes for s in (1.0, -1.0)} | set(low))
+
+    def possible(self, S: float) -> bool:
+        ratio = self.facts.objective.signal is Signal.RATIO
+        if self.channel is None:
+            return S > -0.999 or not ratio
+        return S >= -1e-12 and (self.channel > 0 or not ratio or S < 0.999)
+
+    def gated(self, gate: TypedGate, x: float) -> float:
+        """The gate's value, with as many children as a small cell has."""
+        a, sign = abs(x), 1.0 if x >= 0 else -1.0
+        C = math.inf
+        if gate.budget is not None:
+            upper = x >= 0 if self.channel is None else self.channel > 0
+            C = self.facts.value(gate.budget.upper if upper else gate.budget.lower)
+        k = 1.0
+        if gate.steepness is not None:
+            counts = {"size": _CHILDREN, "tokens": _CHILDREN}
+            k = float(scalar_value(gate.steepness, self.facts.values or {}, counts))
+        value = x
+        for piece in gate.rule.pieces:
+            value = sign * float(piece.intercept(C, k) + piece.slope(C, k) * a)
+            end = piece.until(C, k) if piece.until else math.inf
+            if a < end or (piece.inclusive and a == end):
+                break
+        if gate.pessimistic:
+            lowers = self.advantage * (self.channel or 1) > 0
+            return min(value, x) if lowers else max(value, x)
+        return value
+
+
+def _diverse(
+    beam: list[tuple[float, tuple[float, ...]]], width: int = 24
+) -> list[tuple[float, tuple[float, ...]]]:
+    """The best sum for each aggregate of the finest level so far."""
+    best: dict[float, tuple[float, tuple[float, ...]]] = {}
+    for y, S in beam:
+        best.setdefault(round(S[0], 9), (y, S))
+    return list(best.values())[: 4 * width]

@@ -1,0 +1,145 @@
+"""Candidate batches and what the reference interpreter makes of them: the source of refutations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fibc import interp
+from fibc.analysis.designs import Built, Path, build, random_tensors, single_deviations
+from fibc.analysis.facts import Facts
+from fibc.analysis.witness import Witness
+from fibc.batch import Batch, make_batch
+from fibc.ir import nodes as ir
+from fibc.typed import TypedObjective
+from fibdsl.types import Signal
+
+_TENSORS = ("logp", "old_logp", "advantages", "mask")
+# Multiples of a budget: inside, just beyond, in a rollback of few and of many children, far out.
+_TIMES = (0.5, 1.02, 1.1, 1.3, 1.6, 3.0, 8.0)
+_WITHOUT_BUDGET = (0.1, 1.0)
+_RANDOM = 24
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate, evaluated."""
+
+    facts: Facts
+    built: Built
+    run: interp.Run
+
+    @cached_property
+    def gated_ratio(self) -> NDArray[np.float64]:
+        """G, (B, T); 1 under the mask, as of a token that nothing is known of."""
+        batch = self.run.batch
+        return batch.scatter(self.run.gated_ratio - 1.0) + 1.0
+
+    @cached_property
+    def gradient(self) -> NDArray[np.float64]:
+        """d loss / d logp, (B, T): what `fib eval --out` writes."""
+        slope = interp.pullback(self.run, self.run.program.objective, -np.ones(1))
+        return self.run.batch.scatter(slope)
+
+    @cached_property
+    def jacobian(self) -> NDArray[np.float64]:
+        """Of the path's token: d G / d log-ratio, (B, T)."""
+        row, column = self.built.at[0]
+        seed = np.zeros(self.built.tensors["mask"].shape)
+        seed[row, column] = 1.0
+        batch, name = self.run.batch, self.run.program.gated_ratio
+        return batch.scatter(interp.pullback(self.run, name, seed.ravel()[batch.where]))
+
+    @cached_property
+    def cells(self) -> dict[str, NDArray[np.int64]]:
+        """The cell of each token at each level of the objective, as the interpreter counts them."""
+        return _cells(self.run.batch, self.facts.objective.level_names)
+
+    def token(self, values: NDArray[Any], path: int = 0) -> float:
+        """The entry of a (B, T) array at the token of a path."""
+        return float(values[self.built.at[path]])
+
+    def ratio(self, path: int = 0) -> float:
+        tensors = self.built.tensors
+        return math.exp(self.token(tensors["logp"] - tensors["old_logp"], path))
+
+    def witness(self, name: str, shows: str) -> Witness:
+        return Witness(f"{self.facts.objective.name}.{name}", self.built.tensors, shows)
+
+
+def evaluate(facts: Facts, built: Built) -> Trial:
+    """A batch under the reference interpreter, at the facts' parameter values."""
+    assert facts.values is not None
+    batch = batch_of(facts.objective, built.tensors)
+    return Trial(facts, built, interp.run(facts.program, batch, facts.values))
+
+
+def batch_of(objective: TypedObjective, tensors: Mapping[str, NDArray[Any]]) -> Batch:
+    keys = {key: tensors[key] for key in objective.keys}
+    logp, old_logp, advantages, mask = (tensors[name] for name in _TENSORS)
+    return make_batch(objective.levels, logp, old_logp, advantages, mask, keys)
+
+
+def magnitudes(facts: Facts) -> dict[str, list[float]]:
+    """For each gated level, the sizes of deviation at which its gate does something of its own."""
+    found: dict[str, list[float]] = {}
+    for level, gate in facts.objective.gates.items():
+        budgets = (gate.budget.upper, gate.budget.lower) if gate.budget else ()
+        values = {facts.value(b) for b in budgets} - {math.inf}
+        sizes = {v * t for v in values for t in _TIMES} or set(_WITHOUT_BUDGET)
+        found[level] = sorted(sizes)
+    return found
+
+
+def deviations(facts: Facts) -> Iterator[tuple[str, int, Path]]:
+    """Paths on which one level deviates: the level, the sign, the path."""
+    return single_deviations(facts.objective, magnitudes(facts), facts.top)
+
+
+def trials(facts: Facts) -> Iterator[Trial]:
+    """Batches with one deviating level, each with advantages of either sign, then random ones."""
+    for _, _, path in deviations(facts):
+        for advantage in (1.0, -1.0):
+            built = build(facts.objective, [path], facts.top, [advantage])
+            if built is not None:
+                yield evaluate(facts, built)
+    yield from random_trials(facts)
+
+
+def random_trials(facts: Facts) -> Iterator[Trial]:
+    for seed, scale in itertools.product(range(_RANDOM // 3), (0.01, 0.2, 2.0)):
+        tensors = random_tensors(facts.objective, seed, scale)
+        batch = batch_of(facts.objective, tensors)
+        cells = _cells(batch, facts.objective.level_names)
+        built = Built(tensors, ((0, 0),), cells)
+        yield evaluate(facts, built)
+
+
+def _cells(batch: Batch, names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
+    """The cell of each token at each level, (B, T); -1 under the mask."""
+    ids = np.arange(batch.sizes[names[0]])
+    found = {names[0]: ids}
+    for fine, coarse in itertools.pairwise(names):
+        found[coarse] = ids = batch.parents[fine, coarse][ids]
+    cells = {}
+    for name, ids in found.items():
+        cells[name] = np.full(batch.shape, -1, np.int64)
+        cells[name].reshape(-1)[batch.where] = ids
+    return cells
+
+
+def gate_ops(facts: Facts, level: str) -> list[ir.Gate]:
+    """The gates at a level: one for each channel and each lean of the advantage."""
+    return [op for op in facts.program.ops if isinstance(op, ir.Gate) and op.level == level]
+
+
+def deviation(value: float, signal: Signal) -> float:
+    """What gates make of a token: log G, or G - 1."""
+    return math.log(value) if signal is Signal.LOG_RATIO else value - 1.0

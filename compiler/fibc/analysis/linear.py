@@ -1,0 +1,109 @@
+"""Linear forms: what the values of a program are around r = 1, and which cells they depend on.
+
+Aggregates are symbols. A gate that is the identity hands its input on, so a hierarchy whose gates
+all are telescopes to the signal, and cancels what it took from the cells above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from fibc.analysis.facts import Facts
+from fibc.analysis.shape import shape
+from fibc.ir import nodes as ir
+from fibc.ir.scalar import Const
+from fibdsl.builtins import GATES
+from fibdsl.types import Signal
+
+Form = Mapping[str, Fraction]
+"""A linear combination of symbols: names of the operations that are not themselves linear."""
+
+_ONE = Fraction(1)
+
+
+def at_one(facts: Facts) -> dict[str, Form | None]:
+    """The first-order form of every value around r = 1; None where no gate rule decides it."""
+    return _forms(facts, everywhere=False)
+
+
+def everywhere(facts: Facts) -> dict[str, Form | None]:
+    """The form of every value that is linear in aggregates on every batch; None of the others."""
+    return _forms(facts, everywhere=True)
+
+
+def signal_form(program: ir.Program) -> Form:
+    """What y is if nothing is gated: the signal itself."""
+    channels = {op.sign: op.name for op in program.ops if isinstance(op, ir.Channel)}
+    if channels:
+        return {channels[1]: _ONE, channels[-1]: -_ONE}
+    kind = ir.LogRatio if program.signal is Signal.LOG_RATIO else ir.Deviation
+    return {next(op.name for op in program.ops if isinstance(op, kind)): _ONE}
+
+
+def gated(program: ir.Program) -> str:
+    """The name of y, of which the gated ratio is made."""
+    op = program.by_name[program.gated_ratio]
+    assert isinstance(op, ir.GatedRatio)
+    return op.y
+
+
+def _forms(facts: Facts, everywhere: bool) -> dict[str, Form | None]:
+    forms: dict[str, Form | None] = {}
+    for op in facts.program.ops:
+        forms[op.name] = _form(op, forms, everywhere)
+    return forms
+
+
+def _form(op: ir.Op, forms: Mapping[str, Form | None], everywhere: bool) -> Form | None:
+    match op:
+        case ir.LogRatio() | ir.Deviation() | ir.Channel() | ir.Mean() | ir.PushForward():
+            return {op.name: _ONE}
+        case ir.Lift(_, _, x):
+            return forms[x]
+        case ir.Residual(_, _, x, coarse):
+            return _sum(forms[x], forms[coarse], -_ONE)
+        case ir.Compose(_, _, coarse, fine):
+            return _sum(forms[coarse], forms[fine], _ONE)
+        case ir.Recombine(_, _, plus, minus):
+            return _sum(forms[plus], forms[minus], -_ONE)
+        case ir.Select(_, _, up, down):
+            return forms[up] if forms[up] == forms[down] else None
+        case ir.Gate():
+            return _gate(op, forms[op.x], everywhere)
+        case _:
+            return None
+
+
+def _gate(op: ir.Gate, x: Form | None, everywhere: bool) -> Form | None:
+    gate = shape(GATES[op.kind])
+    if gate.zero and op.side is None:
+        return {}
+    unbounded = op.upper == op.lower == Const(float("inf"))
+    if everywhere:
+        return x if gate.identity or (unbounded and gate.identity_at_zero) else None
+    # Budgets are positive (typecheck), and what a censor's neighbours leave at r = 1 is n delta.
+    return x if gate.identity_at_zero else None
+
+
+def _sum(a: Form | None, b: Form | None, factor: Fraction) -> Form | None:
+    if a is None or b is None:
+        return None
+    total = {s: a.get(s, Fraction(0)) + factor * b.get(s, Fraction(0)) for s in {**a, **b}}
+    return {s: c for s, c in total.items() if c}
+
+
+def reach(facts: Facts) -> set[str]:
+    """The levels whose whole cells a gated ratio can depend on, in log-ratios other than its own;
+    `token` where it depends on nothing but its own."""
+    program, forms = facts.program, everywhere(facts)
+    symbols: dict[str, frozenset[str]] = {}
+    for op in program.ops:
+        form = forms[op.name]
+        if form is not None:
+            symbols[op.name] = frozenset(form)
+        elif isinstance(op, ir.Count | ir.NonNegativeAdvantage):
+            symbols[op.name] = frozenset()
+        else:
+            symbols[op.name] = frozenset().union(*(symbols[name] for name in op.operands))
+    return {program.by_name[symbol].level for symbol in symbols[gated(program)]}

@@ -1,0 +1,84 @@
+"""Boundedness: one number bounds G on every batch, for advantages of either sign."""
+
+from __future__ import annotations
+
+import math
+
+from fibc.analysis.facts import Facts
+from fibc.analysis.property import Because, Property
+from fibc.analysis.ranges import ranges
+from fibc.analysis.witness import Witness
+from fibc.typed import Promise
+from fibdsl.diagnostics.diagnostic import Label
+
+# What a witness of an unbounded G shows; the reason says that it grows beyond.
+_HUGE = 1e6
+_FAR_LOG, _FAR_DEVIATION = 20.0, 1e7
+
+
+def prove(facts: Facts, promise: Promise) -> str | None:
+    G = ranges(facts).gated_ratio
+    return None if math.isinf(G.high) or math.isinf(G.low) else f"G is in {G}"
+
+
+def refute(facts: Facts, promise: Promise) -> Witness | None:
+    import numpy as np
+
+    from fibc.analysis.designs import build, single_deviations
+    from fibc.analysis.lab import evaluate
+
+    far = _FAR_LOG if facts.objective.signal == "log_ratio" else _FAR_DEVIATION
+    sizes = {level: [far] for level in facts.objective.gates}
+    for _, _, path in single_deviations(facts.objective, sizes, facts.top):
+        for advantage in (1.0, -1.0):
+            built = build(facts.objective, [path], facts.top, [advantage])
+            if built is None:
+                continue
+            trial = evaluate(facts, built)
+            G = np.abs(trial.gated_ratio)
+            if G.max() >= _HUGE:
+                where = tuple(int(i) for i in np.unravel_index(G.argmax(), G.shape))
+                return trial.witness(
+                    promise.property,
+                    f"where A {'>=' if advantage > 0 else '<'} 0, token {where} has "
+                    f"G = {trial.gated_ratio[where]:.4g}",
+                )
+    return None
+
+
+def because(facts: Facts, promise: Promise) -> Because:
+    for gate in facts.objective.gates.values():
+        if gate.rule.neighbours:
+            return Because(
+                f"a cell of n tokens may spend n times the budget of `{gate.rule.name}` on one of "
+                "them, so what bounds G grows with the cell",
+                "promise `trust_region tv <= ...`, which bounds the mean, or delete this line",
+                (Label(gate.span, "shares its budget in a cell"),),
+            )
+    found = ranges(facts)
+    sides = [
+        f"where A {sign} 0, in {G}"
+        for sign, G in zip((">=", "<"), found.by_advantage, strict=True)
+        if math.isinf(G.high) or math.isinf(G.low)
+    ]
+    labels = tuple(
+        Label(gate.span, "bounds one side")
+        for gate in facts.objective.gates.values()
+        if gate.pessimistic
+    )
+    return Because(
+        f"G is bounded by no number: it is {' and '.join(sides)}",
+        "delete `pessimistic`, gate the level that passes, or delete this line",
+        labels,
+    )
+
+
+BOUNDED = Property(
+    "bounded",
+    "bounded",
+    (),
+    "one number bounds G on every batch, for advantages of either sign",
+    prove,
+    refute,
+    because,
+)

@@ -1,0 +1,77 @@
+"""First-order agreement: at r = 1 the Jacobian dG/dr is the identity (arXiv 2603.08239).
+
+Proved by linear forms: if every gate is the identity around 0, the hierarchy telescopes to the
+signal. Refuted by the Jacobian of a batch at r = 1.
+"""
+
+from __future__ import annotations
+
+from fibc.analysis import linear
+from fibc.analysis.facts import Facts
+from fibc.analysis.property import Because, Property
+from fibc.analysis.shape import shape
+from fibc.analysis.witness import Witness
+from fibc.typed import Promise
+from fibdsl.diagnostics.diagnostic import Label
+
+
+def prove(facts: Facts, promise: Promise) -> str | None:
+    y = linear.gated(facts.program)
+    if linear.at_one(facts)[y] == linear.signal_form(facts.program):
+        return "every gate is the identity around 0, so the sum over the levels is the signal"
+    return None
+
+
+def refute(facts: Facts, promise: Promise) -> Witness | None:
+    import numpy as np
+
+    from fibc.analysis.designs import Path, build
+    from fibc.analysis.lab import evaluate
+
+    above = len(facts.objective.level_names[: facts.objective.level_names.index(facts.top)])
+    path = Path(((0.0, 0.0),) * above, 0.0)
+    for advantage in (1.0, -1.0):
+        built = build(facts.objective, [path], facts.top)
+        if built is None:
+            return None
+        # One advantage only: the gradient then shows a row of the Jacobian.
+        built.tensors["advantages"] = np.zeros_like(built.tensors["advantages"])
+        built.tensors["advantages"][built.at[0]] = advantage
+        trial = evaluate(facts, built)
+        identity = np.zeros_like(trial.jacobian)
+        identity[built.at[0]] = 1.0
+        error = trial.jacobian - identity
+        if np.abs(error).max() > 1e-9:
+            row, column = divmod(int(np.abs(error).argmax()), error.shape[1])
+            own = "its own ratio" if (row, column) == built.at[0] else f"that of {row, column}"
+            return trial.witness(
+                promise.property,
+                f"at r = 1 token {built.at[0]} has dG/dr = {trial.jacobian[row, column]:g} with "
+                f"respect to {own}, and the policy gradient {identity[row, column]:g}",
+            )
+    return None
+
+
+def because(facts: Facts, promise: Promise) -> Because:
+    for level, gate in facts.objective.gates.items():
+        if not shape(gate.rule).identity_at_zero:
+            slope = shape(gate.rule).pieces[0].slope.constant
+            shown = "another slope" if slope is None else f"slope {float(slope):g}"
+            return Because(
+                f"`{gate.rule.name}` at `{level}` has {shown} at r = 1, and the policy gradient "
+                "has 1",
+                f"use a gate at `{level}` that passes small deviations, or delete this line",
+                (Label(gate.span, "this gate"),),
+            )
+    return Because("the gates do not add up to the signal around r = 1", "delete this line")
+
+
+FIRST_ORDER_AGREEMENT = Property(
+    "first_order_agreement",
+    "first_order_agreement",
+    (),
+    "at r = 1 the Jacobian dG/dr is the identity, so the first step is the policy gradient",
+    prove,
+    refute,
+    because,
+)

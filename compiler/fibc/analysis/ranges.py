@@ -1,0 +1,152 @@
+"""The range of every value of a program over all batches: intervals with rational ends.
+
+Exact gate by gate; between gates it takes what channels and levels do for independent, which a
+large enough batch makes them nearly always. So a range holds every batch, and whether its ends are
+reached is for a witness to show.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from fibc.analysis import linear
+from fibc.analysis.facts import Facts
+from fibc.analysis.shape import Part, shape
+from fibc.ir import nodes as ir
+from fibc.ir.interval import Interval, Real, hull
+from fibdsl.builtins import GATES
+from fibdsl.types import Signal
+
+_REALS = Interval.everything()
+_NONNEGATIVE = Interval(Fraction(0), math.inf, high_open=True)
+_ZERO = Interval.point(Fraction(0))
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Enclosures over all batches.
+
+    Attributes:
+        of: the range of each value; of a sum over a cell, that of what is summed.
+        gated_ratio: the range of G.
+        by_advantage: the range of G where the advantage is >= 0 and where it is < 0.
+    """
+
+    of: dict[str, Interval]
+    gated_ratio: Interval
+    by_advantage: tuple[Interval, Interval]
+
+
+def ranges(facts: Facts) -> Ranges:
+    """Ranges of all values of the reference program."""
+    program = facts.program
+    forms = linear.everywhere(facts)
+    signal = linear.signal_form(program)
+    source = next(iter(signal)) if len(signal) == 1 else "log_ratio"
+    of: dict[str, Interval] = {}
+    for op in program.ops:
+        # Where all gates pass, the sum telescopes to the signal.
+        whole = forms[op.name] == signal and op.name not in signal
+        if whole and source in of:
+            of[op.name] = (
+                of[source]
+                if program.signal is Signal.LOG_RATIO or len(signal) == 1
+                else Interval(Fraction(-1), math.inf, True, True)
+            )
+        else:
+            of[op.name] = _range(op, of, facts)
+    y = program.by_name[linear.gated(program)]
+    leans = (y.up, y.down) if isinstance(y, ir.Select) else (y.name, y.name)
+    up, down = (_gated_ratio(of[name], program.signal) for name in leans)
+    return Ranges(of, hull([up, down]), (up, down))
+
+
+def _range(op: ir.Op, of: dict[str, Interval], facts: Facts) -> Interval:
+    match op:
+        case ir.LogRatio():
+            return _REALS
+        case ir.Deviation():
+            return Interval(Fraction(-1), math.inf, True, True)
+        case ir.Channel(_, _, x, sign):
+            side = of[x] if sign > 0 else -of[x]
+            return Interval(Fraction(0), side.high, False, side.high_open)
+        case ir.PushForward(_, _, x) | ir.Weighted(_, _, x, _) | ir.Present(_, _, x, _):
+            return of[x]
+        case ir.Mean(_, _, total, _):
+            return of[total]
+        case ir.Lift(_, _, x):
+            return of[x]
+        case ir.Residual(_, _, x, coarse):
+            return of[x] - of[coarse]
+        case ir.Compose(_, _, coarse, fine):
+            return of[coarse] + of[fine]
+        case ir.Recombine(_, _, plus, minus):
+            return of[plus] - of[minus]
+        case ir.Magnitude(_, _, x):
+            return Interval(Fraction(0), max(of[x].high, -of[x].low))
+        case ir.Select(_, _, up, down):
+            return hull([of[up], of[down]])
+        case ir.Gate():
+            return hull(values for *_, values in gate_parts(op, of, facts))
+        case ir.GatedRatio(_, _, y, signal):
+            return _gated_ratio(of[y], signal)
+        case ir.Ratio() | ir.KL() | ir.NeighbourBudget():
+            return _NONNEGATIVE if not isinstance(op, ir.KL) else _REALS
+        case ir.Count():
+            return Interval(Fraction(1), math.inf, high_open=True)
+        case _:
+            return _REALS
+
+
+def gate_parts(
+    op: ir.Gate, of: dict[str, Interval], facts: Facts
+) -> list[tuple[int, Part, Interval]]:
+    """For each sign of the input (1, -1) and each piece it can reach: its inputs there, as
+    magnitudes, and the values of the gate, pessimism included."""
+    x = of[op.x]
+    k = facts.bounds(op.steepness) if op.steepness is not None else Interval.point(Fraction(1))
+    found = []
+    for sign, magnitudes in ((1, x), (-1, -x)):
+        if magnitudes.high < 0 or (magnitudes.high == 0 and sign < 0):
+            continue
+        a = Interval(Fraction(0), magnitudes.high, False, magnitudes.high_open)
+        if op.budget is not None:
+            C = of[op.budget]
+        else:
+            bound = op.upper if sign > 0 else op.lower
+            C = facts.bounds(bound) if bound is not None else Interval.point(Fraction(1))
+        for part in shape(GATES[op.kind]).parts(C, k, a):
+            values = part.values
+            if op.side is not None:
+                values = _where_it_acts(part, sign * op.side)
+            found.append((sign, part, values if sign > 0 else -values))
+    return found
+
+
+def _where_it_acts(part: Part, side: int) -> Interval:
+    """The smaller (side 1) or the larger (side -1) of a gate and its input, as magnitudes."""
+    pick = min if side > 0 else max
+    return Interval(
+        pick(part.inputs.low, part.values.low),
+        pick(part.inputs.high, part.values.high),
+    )
+
+
+def _gated_ratio(y: Interval, signal: Signal) -> Interval:
+    if signal is Signal.RATIO:
+        return y + Interval.point(Fraction(1))
+    return Interval(_exp(y.low, -1), _exp(y.high, 1), y.low_open, y.high_open)
+
+
+def _exp(value: Real, side: int) -> Real:
+    """exp of an end, rounded outwards; 0 and infinity at the infinities."""
+    if math.isinf(value) or value > 709:
+        return 0.0 if value < 0 else math.inf
+    if value == 0:
+        return Fraction(1)
+    exp = math.exp(value)
+    # The argument is rounded by half its last digit, math.exp by less than its last one.
+    error = Fraction(exp) * (abs(Fraction(value)) + 2) * Fraction(2) ** -52
+    return max(Fraction(exp) + side * error, Fraction(0))

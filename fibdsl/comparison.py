@@ -1,0 +1,130 @@
+"""What `fib diff` says of two specs, as data and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fibc.analysis.compare import Change, Comparison, compare
+from fibc.analysis.facts import Facts
+from fibc.driver import Checked
+from fibc.typed import TypedObjective
+from fibdsl.diagnostics.errors import FibError
+
+
+@dataclass(frozen=True)
+class ObjectiveDiff:
+    """One objective of two files. `objective` is its name, OLD -> NEW if it was renamed."""
+
+    objective: str
+    old: str
+    new: str
+    comparison: Comparison
+    witness_file: str | None = None
+
+    def with_file(self, path: str | None) -> ObjectiveDiff:
+        return replace(self, witness_file=path)
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON: names, the verdict, and every line of difference."""
+        c = self.comparison
+        return {
+            "objective": self.objective,
+            "old": self.old,
+            "new": self.new,
+            "change": str(c.change),
+            "where": list(c.where),
+            "interface": list(c.interface),
+            "metrics": list(c.metrics),
+            "promises": list(c.promises),
+            "witness": c.witness.shows if c.witness else None,
+            "witness_file": self.witness_file,
+        }
+
+
+def diff_files(old: Checked, new: Checked) -> list[ObjectiveDiff]:
+    """The objectives of two files, by name; where each file has one, whatever their names.
+
+    Raises:
+        FibError: a file has errors. An old file without a text has no objectives and no errors.
+    """
+    errors = [
+        d
+        for checked in (old, new)
+        if checked.source.text
+        for d in checked.diagnostics
+        if d.severity == "error"
+    ]
+    if errors:
+        raise FibError(errors)
+    before = {o.name: o for o in old.objectives}
+    after = {o.name: o for o in new.objectives}
+    if len(before) == len(after) == 1:
+        pairs = [(next(iter(before.values())), next(iter(after.values())))]
+    else:
+        pairs = [(before[name], after[name]) for name in before if name in after]
+    compared = [_pair(a, b, old, new) for a, b in pairs]
+    seen_old, seen_new = {a.name for a, _ in pairs}, {b.name for _, b in pairs}
+    for name in before.keys() - seen_old:
+        compared.append(_alone(name, "- objective", old, new))
+    for name in after.keys() - seen_new:
+        compared.append(_alone(name, "+ objective", old, new))
+    return compared
+
+
+def _pair(a: TypedObjective, b: TypedObjective, old: Checked, new: Checked) -> ObjectiveDiff:
+    name = a.name if a.name == b.name else f"{a.name} -> {b.name}"
+    comparison = compare(Facts.at(a, a.defaults), Facts.at(b, b.defaults))
+    return ObjectiveDiff(name, old.source.path, new.source.path, comparison)
+
+
+def _alone(name: str, what: str, old: Checked, new: Checked) -> ObjectiveDiff:
+    comparison = Comparison(Change.INTERFACE, interface=(f"{what} {name}",))
+    return ObjectiveDiff(name, old.source.path, new.source.path, comparison)
+
+
+_MEANING: Mapping[Change, str] = {
+    Change.VALUE: "the loss changes",
+    Change.GRADIENT: "the gradient changes; the loss was the same on every batch tried",
+    Change.UNKNOWN: "not known to be the same, and no batch tried shows a difference",
+    Change.INTERFACE: "the loss is the same at the default values",
+    Change.METRICS: "the loss is the same",
+    Change.SAME: "nothing changes",
+}
+
+
+def table(d: ObjectiveDiff) -> str:
+    """The comparison as text."""
+    c = d.comparison
+    added = c.interface and c.interface[0].lstrip("+- ").startswith("objective")
+    lines = [f"{c.change}  {d.objective}: {'' if added else _MEANING[c.change]}".rstrip(": ")]
+    lines.append(f"  {d.old}  ->  {d.new}")
+    lines += [f"  differs  {regime}" for regime in c.where]
+    if c.witness:
+        lines.append(f"  witness  {c.witness.shows}")
+        lines += _tokens(c)
+    if d.witness_file:
+        lines.append(f"  written  {d.witness_file}")
+    for items in (c.interface, c.metrics, c.promises):
+        lines += [f"  {item}" for item in items]
+    return "\n".join(lines)
+
+
+def _tokens(c: Comparison) -> list[str]:
+    """The ratios of the witness, where they fit on a page."""
+    assert c.witness is not None
+    tensors = c.witness.tensors
+    if tensors["mask"].size > 24:
+        return []
+    import numpy as np
+
+    ratios = np.exp(tensors["logp"] - tensors["old_logp"])
+    rows = []
+    for row, (r, mask, A) in enumerate(
+        zip(ratios, tensors["mask"], tensors["advantages"], strict=True)
+    ):
+        shown = "  ".join(f"{v:.4g}" for v in r[mask])
+        advantages = sorted({f"{a:+g}" for a in A[mask]})
+        rows.append(f"           row {row}: r = {shown}; A = {', '.join(advantages)}")
+    return rows

@@ -19,8 +19,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="what a change of a spec does: to the loss, its gradient, its parameters, its metrics",
         description="Compares two specs by what they mean. VALUE: the loss changes. GRADIENT: only "
         "its gradient does. INTERFACE: the same loss at the default values, but parameters, "
-        "ranges, keys or normalizers differ. METRICS: only metrics do. SAME: none of these; layout and "
-        "comments never matter. UNKNOWN: not known to be the same, and no batch shows a "
+        "ranges, keys or normalizers differ. METRICS: only metrics do. SAME: none of these; layout "
+        "and comments never matter. UNKNOWN: not known to be the same, and no batch shows a "
         "difference. What differs is shown by a batch, with the regimes in which it does.",
         epilog="exit codes: 0 SAME, 1 a difference or a wrong spec, 2 usage or input/output; "
         "examples: fib diff ppo mine.fib; fib diff --against main specs/mine.fib",

@@ -13,17 +13,23 @@ import traceback
 from collections.abc import Sequence
 
 from fibdsl._version import __version__
-from fibdsl.cli import check, compile, eval, specs
+from fibdsl.cli import check, compile, diff, eval, explain, fmt, rule, specs
+from fibdsl.cli.output import reader_left
 from fibdsl.diagnostics.errors import FibError
+from fibdsl.diagnostics.render.colour import wanted
 from fibdsl.diagnostics.render.full import render
 
-COMMANDS = (check, compile, eval, specs)
+COMMANDS = (check, compile, diff, eval, explain, fmt, rule, specs)
 
 _EPILOG = """\
 a first session:
   fib specs                                    list the shipped objectives
   fib specs fiberpo > mine.fib                 start from one of them
   fib check mine.fib                           every mistake at once, with a caret
+  fib rule FIB602                              what a finding means, and how to mend it
+  fib fmt mine.fib                             bring it into the canonical format
+  fib explain mine.fib                         regimes, range of G, every property decided
+  fib diff fiberpo mine.fib                    what your changes do to the loss
   fib eval mine.fib --batch rollouts.safetensors
   fib compile mine.fib -o loss.py              a torch module that needs only torch
 
@@ -55,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except FibError as error:
-        print(render(error.diagnostics), file=sys.stderr)
+        colour = wanted(sys.stderr, os.environ)
+        print(render(error.diagnostics, colour), file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader (head, say) has had enough; Python must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reader_left()
         return 0
     except (OSError, ValueError) as error:
         print(f"fib {options.command}: {_reason(error)}", file=sys.stderr)

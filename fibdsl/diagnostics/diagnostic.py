@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from fibdsl.diagnostics.rules import RULES, Severity
+from fibdsl.diagnostics.rules import RULES, Rule, Severity
 from fibdsl.source import Source, Span
+
+if TYPE_CHECKING:
+    from fibc.analysis.witness import Witness
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A second place a finding is about, and what is the matter there."""
+
+    span: Span
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,21 +27,31 @@ class Diagnostic:
     """One finding: what is wrong, where, and how to mend it.
 
     Attributes:
-        code: a rule of `fibdsl.diagnostics.rules`, e.g. "FIB101".
+        rule: what kind of finding it is.
         message: what is wrong at `span`, in lower case.
         span: where; None for findings that are about no place in the text (an override, say).
         help: how to mend it.
+        labels: further places it is about.
+        notes: what else there is to know, a line each: the tokens of a witness, say.
+        witness: a batch that shows it.
     """
 
-    code: str
+    rule: Rule
     message: str
     source: Source
     span: Span | None
     help: str | None = None
+    labels: tuple[Label, ...] = ()
+    notes: tuple[str, ...] = ()
+    witness: Witness | None = field(default=None, compare=False)
+
+    @property
+    def code(self) -> str:
+        return self.rule.code
 
     @property
     def severity(self) -> Severity:
-        return RULES[self.code].severity
+        return self.rule.severity
 
     @property
     def line(self) -> int:
@@ -47,8 +69,22 @@ class Diagnostics:
         self.source = source
         self.found: list[Diagnostic] = []
 
-    def add(self, code: str, message: str, span: Span | None, help: str | None = None) -> None:
-        self.found.append(Diagnostic(code, message, self.source, span, help))
+    def add(
+        self,
+        rule: str | Rule,
+        message: str,
+        span: Span | None,
+        help: str | None = None,
+        *,
+        labels: tuple[Label, ...] = (),
+        notes: tuple[str, ...] = (),
+        witness: Witness | None = None,
+    ) -> None:
+        """Adds a finding; `rule` is a code of `fibdsl.diagnostics.rules`, or a lint's record."""
+        rule = RULES[rule] if isinstance(rule, str) else rule
+        self.found.append(
+            Diagnostic(rule, message, self.source, span, help, labels, notes, witness)
+        )
 
     @property
     def has_errors(self) -> bool:

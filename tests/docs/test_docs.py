@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+import fibc
 import fibdsl
 from fibc import driver
 from fibc.emit.stages import STAGES
 from fibc.ir.printer import show
 from fibdsl.builtins import GATES
 from fibdsl.cli.main import main
-from fibdsl.diagnostics.rules import RULES
+from fibdsl.diagnostics.catalogue import catalogue
+from fibdsl.diagnostics.page import page
+from fibdsl.diagnostics.rules import Severity
 from fibdsl.resources import folder, shipped_specs
 from fibdsl.source import Source
 
@@ -75,6 +78,15 @@ def test_wrong_specs_are_wrong_as_said(block: Block) -> None:
     assert {d.code for d in found} == said
 
 
+@pytest.mark.parametrize("block", of_kind("fib-lint"), ids=str)
+def test_suspicious_specs_are_suspicious_as_said(block: Block) -> None:
+    said = set(block.words[1:])
+    found = driver.check(Source(str(block), block.text)).diagnostics
+    assert said
+    assert said <= {d.code for d in found}
+    assert {d.severity for d in found} == {Severity.WARNING}
+
+
 @pytest.fixture
 def tour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the README's files in it and the examples beside them, the working one."""
@@ -129,14 +141,29 @@ def test_every_gate_is_in_the_table() -> None:
             assert f"`{piece.regime}`" in row[1]
 
 
-def test_every_rule_is_in_the_table() -> None:
-    rows = _rows(FILES["language.md"], "code")
-    assert [tuple(row) for row in rows] == [(r.code, r.name, r.summary) for r in RULES.values()]
+def test_the_page_of_rules_is_that_of_the_records(request: pytest.FixtureRequest) -> None:
+    file = ROOT / "docs" / "rules.md"
+    text = page(catalogue().values())
+    if request.config.getoption("--update-goldens"):
+        file.write_text(text, encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == text
+
+
+def test_every_rule_is_on_the_page() -> None:
+    """Those whose codes stand in the source, each with its row and its section."""
+    places = (Path(fibdsl.__path__[0]) / "diagnostics" / "rules", Path(fibc.__path__[0]))
+    sources = "".join(
+        file.read_text(encoding="utf-8") for place in places for file in place.rglob("*.py")
+    )
+    codes = sorted(set(re.findall(r'^ +"(FIB\d\d\d)",$', sources, re.MULTILINE)))
+    rows = _rows(FILES["rules.md"], "code")
+    assert [row[0][1:7] for row in rows] == codes
+    assert re.findall(r"^## (FIB\d\d\d) ", FILES["rules.md"], re.MULTILINE) == codes
 
 
 def test_only_rules_that_exist_are_named() -> None:
     for text in FILES.values():
-        assert set(re.findall(r"\bFIB\d\d\d\b", text)) <= set(RULES)
+        assert set(re.findall(r"\bFIB\d\d\d\b", text)) <= set(catalogue())
 
 
 def test_every_shipped_spec_is_in_the_readme() -> None:

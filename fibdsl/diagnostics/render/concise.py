@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fibdsl.diagnostics.diagnostic import Diagnostic
+from fibdsl.diagnostics.render.report import Report
+from fibdsl.diagnostics.render.text import safe
 
 
-def render(diagnostics: Iterable[Diagnostic]) -> str:
-    return "\n".join(
-        f"{d.source.path}:{d.line}:{d.column}: {d.code} {d.message}" for d in diagnostics
-    )
+def document(report: Report) -> str:
+    return "\n".join(map(_line, report.findings))
+
+
+def _line(d: Diagnostic) -> str:
+    return safe(f"{d.source.path}:{d.line}:{d.column}: {d.code} {d.message}")

@@ -6,19 +6,22 @@ import builtins
 import hashlib
 import linecache
 import math
+import os
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fibc import driver
+from fibc.analysis.facts import Facts
 from fibc.analysis.require import decide_promises
 from fibc.typed import TypedObjective, TypedParam
 from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
 from fibdsl.diagnostics.errors import FibError
+from fibdsl.diagnostics.rules import PROMISES
 from fibdsl.resources import shipped_specs
 from fibdsl.source import Source
 
@@ -34,6 +37,7 @@ def load(
     *,
     objective: str | None = None,
     params: Mapping[str, float] | None = None,
+    promises: bool = True,
     **values: float,
 ) -> Objective:
     """Loads and checks a spec.
@@ -42,12 +46,14 @@ def load(
         path: a `.fib` file, or the name of a shipped spec (`fib specs` lists them).
         objective: which one, where the file holds several.
         params, **values: values of the objective's parameters; the others have their defaults.
+        promises: whether a `require` that is not proved is an error. Without, `broken_promises`
+            of the objective has the findings, so that a witness can be evaluated.
 
     Raises:
         FibError: the spec or a value is wrong; `diagnostics` has every finding.
         OSError: the file cannot be read.
     """
-    return _load(read_source(path), objective, {**(params or {}), **values})
+    return _load(read_source(path), objective, {**(params or {}), **values}, promises)
 
 
 def load_text(
@@ -75,11 +81,18 @@ def spec_files(*paths: str | Path) -> list[Path]:
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        inside = sorted(f for f in path.rglob("*.fib") if f.is_file()) if path.is_dir() else [path]
+        inside = sorted(_specs_below(path)) if path.is_dir() else [path]
         if not inside:
             raise ValueError(f"{path}: no .fib file in this folder")
         files += inside
     return files
+
+
+def _specs_below(top: Path) -> Iterator[Path]:
+    """Specs in a folder and the folders below it, except hidden ones: `.git`, `.venv`."""
+    for folder, inside, names in os.walk(top):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        yield from (Path(folder) / name for name in names if name.endswith(".fib"))
 
 
 def compile(path: str | Path, *, backend: str | None = "inductor", **values: float) -> FusedLoss:
@@ -102,9 +115,15 @@ def read_source(path: str | Path) -> Source:
         raise OSError(f"{file} is not UTF-8 text (byte {error.start})") from None
 
 
-def _load(source: Source, name: str | None, values: Mapping[str, float]) -> Objective:
+def _load(
+    source: Source, name: str | None, values: Mapping[str, float], promises: bool = True
+) -> Objective:
     checked = driver.check(source)
-    errors = [d for d in checked.diagnostics if d.severity == "error"]
+    errors = [
+        d
+        for d in checked.diagnostics
+        if d.severity == "error" and (promises or d.code not in PROMISES)
+    ]
     if errors:
         raise FibError(errors)
     choices = {o.name: o for o in checked.objectives}
@@ -117,7 +136,7 @@ def _load(source: Source, name: str | None, values: Mapping[str, float]) -> Obje
         found = Diagnostics(source)
         found.add("FIB004", asked, None, nearest(name or "", choices))
         raise FibError(found.found)
-    objective = Objective(checked, choices[name], choices[name].defaults)
+    objective = Objective(checked, choices[name], choices[name].defaults, promises)
     return objective.with_params(**values) if values else objective
 
 
@@ -140,11 +159,16 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A checked objective with values for its parameters."""
+    """A checked objective with values for its parameters.
+
+    Attributes:
+        promises: whether values that break a `require` are refused.
+    """
 
     checked: driver.Checked
     typed: TypedObjective
     params: Mapping[str, float]
+    promises: bool = True
 
     @property
     def name(self) -> str:
@@ -183,12 +207,20 @@ class Objective:
                 shown = f"{value:g}" if isinstance(value, float) else str(value)
                 message = f"{name} = {shown} is not in {known[name].range}"
                 found.add("FIB403", message, span, "choose a value inside the declared range")
-        if not found.found:
-            merged = {**self.params, **{n: float(v) for n, v in values.items()}}
-            decide_promises(self.typed, merged, found)
         if found.found:
             raise FibError(found.in_order())
-        return replace(self, params=merged)
+        changed = replace(self, params={**self.params, **{n: float(v) for n, v in values.items()}})
+        if self.promises and changed.broken_promises:
+            raise FibError(changed.broken_promises)
+        return changed
+
+    @cached_property
+    def broken_promises(self) -> tuple[Diagnostic, ...]:
+        """Every `require` that is not proved at these parameter values, and every `assume` that is
+        refuted."""
+        found = Diagnostics(self.checked.source)
+        decide_promises(Facts.at(self.typed, self.params), found)
+        return tuple(found.in_order())
 
     @cached_property
     def program(self) -> Program:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fibdsl.atomic import write_bytes
 
 Array = NDArray[Any]
 
@@ -111,46 +110,10 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Array]) -> None:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(tensors)
         np.savez(buffer, **arrays)
-        _replace(path, buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
     elif path.suffix == ".safetensors":
         from safetensors.numpy import save
 
-        _replace(path, save({name: np.asarray(t, order="C") for name, t in tensors.items()}))
+        write_bytes(path, save({name: np.asarray(t, order="C") for name, t in tensors.items()}))
     else:
         raise ValueError(f"{path}: write to a .safetensors or an .npz file")
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    _replace(Path(path), text.encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)  # a device or a pipe: nothing that could be replaced
-        return
-    target = os.path.realpath(path)  # a link stays a link
-    try:
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".fib.")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, _mode(target))
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _mode(target: str) -> int:
-    """The mode of the file to be replaced, or the one any new file would have: mkstemp's are
-    private."""
-    if os.path.exists(target):
-        return os.stat(target).st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

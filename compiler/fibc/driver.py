@@ -34,7 +34,8 @@ from fibdsl.syntax import ast
 
 @dataclass(frozen=True)
 class Checked:
-    """A file after checking: its sound objectives and everything there is to say about it."""
+    """A file after checking: its objectives that have types, whether or not they keep their
+    promises, and everything there is to say about it."""
 
     source: Source
     edition: int
@@ -43,7 +44,8 @@ class Checked:
 
 
 def check(source: Source) -> Checked:
-    """Parses and checks a file; an objective with an error is left out of the result."""
+    """Parses and checks a file. An objective with an error is left out of the result, unless all it
+    does is break a promise."""
     diagnostics = Diagnostics(source)
     try:
         return _check(source, diagnostics)
@@ -84,12 +86,12 @@ def _objective(tree: ast.Objective, diagnostics: Diagnostics) -> TypedObjective 
     typed = typecheck(resolved, diagnostics) if resolved else None
     if typed is None:
         return None
-    decide_promises(typed, typed.defaults, diagnostics)
     facts = Facts.at(typed, typed.defaults)
+    decide_promises(facts, diagnostics)
     for lint in LINTS:
         for found in lint.check(facts):
             diagnostics.add(lint.rule, found.message, found.span, found.help, labels=found.labels)
-    return None if diagnostics.has_errors else typed
+    return typed
 
 
 def _edition(file: ast.File, diagnostics: Diagnostics) -> int:

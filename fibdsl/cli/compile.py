@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output is None:
         print(text, end="")
     else:
-        from fibdsl.files import write_text
+        from fibdsl.atomic import write_text
 
         write_text(options.output, text)
         print(f"{options.output}: class Loss of objective {objective.name}", file=sys.stderr)

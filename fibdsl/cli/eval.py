@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from fibdsl.cli.options import add_spec, load_spec
+from fibdsl.diagnostics.render.full import render
 
 _TOKENS = ("logp", "old_logp", "advantages", "mask")
 
@@ -19,7 +21,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "request gated ratios and gradient.",
         epilog="A batch file (.safetensors or .npz) holds logp, old_logp, advantages, mask, "
         "(B, T) padded or (N,) packed with cu_seqlens, and the integer ids of each key the spec "
-        "names, (B,) or token-shaped. Other entries are not looked at; "
+        "names, (B,) or token-shaped. Other entries are not looked at. A spec that breaks a "
+        "promise is evaluated all the same: the findings follow, and the exit code is 1; "
         "example: fib eval fiberpo --batch rollouts.safetensors",
     )
     add_spec(command)
@@ -37,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     from fibdsl.files import read_tensors, write_tensors
     from fibdsl.report import report, table
 
-    objective = load_spec(options)
+    # A witness shows a promise broken only if the spec that breaks it can be evaluated.
+    objective = load_spec(options, promises=False)
     tensors = read_tensors(options.batch, [*_TOKENS, *objective.keys], ["cu_seqlens"])
     batch: dict[str, Any] = {name: tensors[name] for name in _TOKENS}
     batch["keys"] = {key: tensors[key] for key in objective.keys}
@@ -49,4 +53,7 @@ def run(options: argparse.Namespace) -> int:
         )
     result = report(objective, objective.batch(**batch).sizes, evaluation)
     print(result.model_dump_json(indent=2) if options.json else table(result))
+    if objective.broken_promises:
+        print(render(objective.broken_promises), file=sys.stderr)
+        return 1
     return 0

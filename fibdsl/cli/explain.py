@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from fibdsl.cli.witnesses import write
     from fibdsl.explanation import explain, table
 
-    explanation, verdicts = explain(load_spec(options))
+    explanation, verdicts = explain(load_spec(options, promises=False))
     if options.witnesses:
         named = {s.promise: s.at_values.witness for s in verdicts if s.at_values.witness}
         files = write(named, options.witnesses)

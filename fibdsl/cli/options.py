@@ -22,8 +22,11 @@ def add_spec(command: argparse.ArgumentParser) -> None:
     )
 
 
-def load_spec(options: argparse.Namespace) -> Objective:
-    return load(options.spec, objective=options.objective, params=dict(options.set))
+def load_spec(options: argparse.Namespace, promises: bool = True) -> Objective:
+    """The objective that the options of `add_spec` name; `promises` as in `load`."""
+    return load(
+        options.spec, objective=options.objective, params=dict(options.set), promises=promises
+    )
 
 
 def _assignment(text: str) -> tuple[str, float]:

@@ -105,6 +105,7 @@ def test_gaps_and_line_numbers_of_two_digits() -> None:
         ("e\u0301 x", "x", 1 + 1),  # an accent of its own has none
         ("\x1b[31mx", "x", 1 + 4),  # its picture has one
         ("εx", "x", 1),
+        ("\ufeffx", "x", 1),  # shown, though it takes no room
     ],
 )
 def test_the_mark_stands_below_its_place(line: str, place: str, before: int) -> None:
@@ -129,7 +130,7 @@ def test_a_place_without_width_has_a_mark(text: str, offset: int) -> None:
 @given(st.text(st.characters(codec="utf-8")))
 def test_nothing_acts_on_a_terminal(text: str) -> None:
     printed, columns = shown(text.replace("\n", ""))
-    assert all(char.isprintable() or ord(char) > 0xA0 for char in safe(text) + printed)
+    assert all(char.isprintable() or ord(char) >= 0xA0 for char in safe(text) + printed)
     assert not set("\x1b\r\n\x07\u202e\u2028") & set(safe(text) + printed)
     assert all(0 <= after - before <= 4 for before, after in pairwise(columns))
 

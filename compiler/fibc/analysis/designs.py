@@ -89,8 +89,15 @@ def build(
     starts = []
     for path in paths:
         starts.append(len(leaves))
-        leaves += _subtree(objective, path, len(levels) - 1, sizes)
+        try:
+            leaves += _subtree(objective, path, len(levels) - 1, sizes)
+        except _ImpossibleError:
+            return None
     return _lay_out(objective, np.array(leaves), starts, levels, sizes, advantages)
+
+
+class _ImpossibleError(Exception):
+    """The tokens of some other cell cannot make up its mean."""
 
 
 # --- how many children --------------------------------------------------------------------------
@@ -179,7 +186,8 @@ def _uniform(
     if index > 1:
         return [t for _ in range(size) for t in _uniform(objective, drift, index - 1, sizes)]
     tokens = _fillers(objective, drift, size, None)
-    assert tokens is not None
+    if tokens is None:
+        raise _ImpossibleError
     return tokens
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from fibc.ir.interval import Interval
 from fibc.ir.nodes import Program
@@ -13,6 +14,10 @@ from fibc.ir.scalar import Scalar, bounds
 from fibc.ir.verify import verify
 from fibc.lower import lower
 from fibc.typed import TypedObjective, TypedParam
+
+if TYPE_CHECKING:
+    from fibc.analysis.linear import Form
+    from fibc.analysis.ranges import Ranges
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,20 @@ class Facts:
     def program(self) -> Program:
         """The reference program, an operation a symbol of docs/semantics.md."""
         return verify(lower(self.objective), "lower")
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """What every value can be, over all batches."""
+        from fibc.analysis.ranges import ranges
+
+        return ranges(self)
+
+    @cached_property
+    def forms(self) -> Mapping[str, Form | None]:
+        """The values that are linear in aggregates on every batch."""
+        from fibc.analysis.linear import everywhere
+
+        return everywhere(self)
 
     @cached_property
     def top(self) -> str:

@@ -96,7 +96,7 @@ def _sum(a: Form | None, b: Form | None, factor: Fraction) -> Form | None:
 def reach(facts: Facts) -> set[str]:
     """The levels whose whole cells a gated ratio can depend on, in log-ratios other than its own;
     `token` where it depends on nothing but its own."""
-    program, forms = facts.program, everywhere(facts)
+    program, forms = facts.program, facts.forms
     symbols: dict[str, frozenset[str]] = {}
     for op in program.ops:
         form = forms[op.name]

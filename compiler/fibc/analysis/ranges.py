@@ -8,6 +8,7 @@ reached is for a witness to show.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,6 +25,20 @@ _NONNEGATIVE = Interval(Fraction(0), math.inf, high_open=True)
 _ZERO = Interval.point(Fraction(0))
 
 
+@dataclass(frozen=True, slots=True)
+class SignedPart:
+    """A piece of a gate that inputs of a sign (1 or -1) can reach.
+
+    Attributes:
+        part: the piece, and what of it can be reached, as magnitudes.
+        values: of the gate there, pessimism included.
+    """
+
+    sign: int
+    part: Part
+    values: Interval
+
+
 @dataclass(frozen=True)
 class Ranges:
     """Enclosures over all batches.
@@ -32,21 +47,26 @@ class Ranges:
         of: the range of each value; of a sum over a cell, that of what is summed.
         gated_ratio: the range of G.
         by_advantage: the range of G where the advantage is >= 0 and where it is < 0.
+        parts: for each gate, what it does to inputs of either sign.
     """
 
     of: dict[str, Interval]
     gated_ratio: Interval
     by_advantage: tuple[Interval, Interval]
+    parts: dict[str, tuple[SignedPart, ...]]
 
 
 def ranges(facts: Facts) -> Ranges:
     """Ranges of all values of the reference program."""
     program = facts.program
-    forms = linear.everywhere(facts)
+    forms = facts.forms
     signal = linear.signal_form(program)
     source = next(iter(signal)) if len(signal) == 1 else "log_ratio"
     of: dict[str, Interval] = {}
+    parts: dict[str, tuple[SignedPart, ...]] = {}
     for op in program.ops:
+        if isinstance(op, ir.Gate):
+            parts[op.name] = tuple(_gate_parts(op, of, facts))
         # Where all gates pass, the sum telescopes to the signal.
         whole = forms[op.name] == signal and op.name not in signal
         if whole and source in of:
@@ -55,15 +75,17 @@ def ranges(facts: Facts) -> Ranges:
                 if program.signal is Signal.LOG_RATIO or len(signal) == 1
                 else Interval(Fraction(-1), math.inf, True, True)
             )
+        elif isinstance(op, ir.Gate):
+            of[op.name] = hull(found.values for found in parts[op.name])
         else:
-            of[op.name] = _range(op, of, facts)
+            of[op.name] = _range(op, of)
     y = program.by_name[linear.gated(program)]
     leans = (y.up, y.down) if isinstance(y, ir.Select) else (y.name, y.name)
     up, down = (_gated_ratio(of[name], program.signal) for name in leans)
-    return Ranges(of, hull([up, down]), (up, down))
+    return Ranges(of, hull([up, down]), (up, down), parts)
 
 
-def _range(op: ir.Op, of: dict[str, Interval], facts: Facts) -> Interval:
+def _range(op: ir.Op, of: dict[str, Interval]) -> Interval:
     match op:
         case ir.LogRatio():
             return _REALS
@@ -88,8 +110,6 @@ def _range(op: ir.Op, of: dict[str, Interval], facts: Facts) -> Interval:
             return Interval(Fraction(0), max(of[x].high, -of[x].low))
         case ir.Select(_, _, up, down):
             return hull([of[up], of[down]])
-        case ir.Gate():
-            return hull(values for *_, values in gate_parts(op, of, facts))
         case ir.GatedRatio(_, _, y, signal):
             return _gated_ratio(of[y], signal)
         case ir.Ratio() | ir.KL() | ir.NeighbourBudget():
@@ -100,14 +120,10 @@ def _range(op: ir.Op, of: dict[str, Interval], facts: Facts) -> Interval:
             return _REALS
 
 
-def gate_parts(
-    op: ir.Gate, of: dict[str, Interval], facts: Facts
-) -> list[tuple[int, Part, Interval]]:
-    """For each sign of the input (1, -1) and each piece it can reach: its inputs there, as
-    magnitudes, and the values of the gate, pessimism included."""
+def _gate_parts(op: ir.Gate, of: dict[str, Interval], facts: Facts) -> Iterator[SignedPart]:
+    """For each sign of the input, the pieces it can reach."""
     x = of[op.x]
     k = facts.bounds(op.steepness) if op.steepness is not None else Interval.point(Fraction(1))
-    found = []
     for sign, magnitudes in ((1, x), (-1, -x)):
         if magnitudes.high < 0 or (magnitudes.high == 0 and sign < 0):
             continue
@@ -121,8 +137,7 @@ def gate_parts(
             values = part.values
             if op.side is not None:
                 values = _where_it_acts(part, sign * op.side)
-            found.append((sign, part, values if sign > 0 else -values))
-    return found
+            yield SignedPart(sign, part, values if sign > 0 else -values)
 
 
 def _where_it_acts(part: Part, side: int) -> Interval:

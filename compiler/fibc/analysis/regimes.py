@@ -10,7 +10,6 @@ from fractions import Fraction
 from typing import Literal
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.ranges import gate_parts, ranges
 from fibc.analysis.rational import Rational
 from fibc.analysis.shape import Shape, ShapePiece, shape
 from fibc.ir import nodes as ir
@@ -50,14 +49,14 @@ class Regime:
 
 def regimes(facts: Facts) -> tuple[Regime, ...]:
     """All regimes of all gates, coarsest level first, at the facts' parameter values."""
-    of = ranges(facts).of
     seen = _seen(facts)
     found = []
     for op in facts.program.ops:
         if not isinstance(op, ir.Gate):
             continue
         gate = shape(GATES[op.kind])
-        parts = {(sign, part.piece.regime) for sign, part, _ in gate_parts(op, of, facts)}
+        reached = facts.ranges.parts[op.name]
+        parts = {(found.sign, found.part.piece.regime) for found in reached}
         signs = sorted({sign for sign, _ in parts}, reverse=True)
         for sign in (1, -1) if facts.objective.channels is Channels.NET else signs:
             for index, piece in enumerate(gate.pieces):

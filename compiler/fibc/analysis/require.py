@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from fibc.analysis.facts import Facts
 from fibc.analysis.properties import PROPERTIES
-from fibc.typed import TypedObjective
 from fibdsl.diagnostics.diagnostic import Diagnostics
 
 
-def decide_promises(
-    objective: TypedObjective, params: Mapping[str, float], diagnostics: Diagnostics
-) -> None:
-    """Reports every `require` that is not proved at these parameter values, and every `assume`
+def decide_promises(facts: Facts, diagnostics: Diagnostics) -> None:
+    """Reports every `require` that is not proved at the facts' parameter values, and every `assume`
     that is refuted."""
-    facts = Facts.at(objective, params)
-    for promise in objective.promises:
+    for promise in facts.objective.promises:
         verdict = PROPERTIES[promise.property].decide(facts, promise)
         if verdict.status == "refuted":
             assert verdict.witness is not None

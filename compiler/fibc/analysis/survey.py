@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from fibc.analysis.facts import Facts
 from fibc.analysis.properties import PROPERTIES
 from fibc.analysis.property import Verdict
-from fibc.analysis.ranges import ranges
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Const
 from fibc.typed import Promise
@@ -93,7 +92,7 @@ def _trust_region(facts: Facts, plain: Promise) -> Iterator[tuple[str, Promise]]
             replace(plain, tv=gate.budget.upper, over=gate.over),
         )
         return
-    G = ranges(facts).gated_ratio
+    G = facts.ranges.gated_ratio
     most = float(max(G.high - 1, 1 - G.low))
     if most < float("inf"):
         # Up, to three digits: a bound that a person would write.
@@ -114,7 +113,7 @@ def extents(facts: Facts) -> tuple[Extent, Extent]:
             G = trial.gated_ratio[here]
             if G.size:
                 ends[:] = min(ends[0], float(G.min())), max(ends[1], float(G.max()))
-    up, down = ranges(facts).by_advantage
+    up, down = facts.ranges.by_advantage
     return _extent(">= 0", up, found[True]), _extent("< 0", down, found[False])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.ranges import ranges
 from fibc.lints.lint import Finding, lint
 from fibdsl.diagnostics.rules import Fix, Rule
 
@@ -41,7 +40,7 @@ _FLOAT16_MAX = 65504.0
 
 @lint(RULE)
 def half_overflow(facts: Facts) -> Iterator[Finding]:
-    high = ranges(facts).by_advantage[0].high
+    high = facts.ranges.by_advantage[0].high
     if _FLOAT16_MAX < high < float("inf"):
         yield Finding(
             facts.objective.span,

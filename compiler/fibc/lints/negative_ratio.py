@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.properties import PROPERTIES
-from fibc.analysis.ranges import ranges
 from fibc.ir.interval import Interval
 from fibc.lints.lint import Finding, lint
 from fibc.typed import Promise
@@ -43,7 +42,7 @@ objective o {
 
 @lint(RULE)
 def negative_ratio(facts: Facts) -> Iterator[Finding]:
-    if ranges(facts).gated_ratio.low >= 0:
+    if facts.ranges.gated_ratio.low >= 0:
         return
     positive = Interval.exact(0.0) + Interval(0.0, float("inf"))
     witness = PROPERTIES["gated_ratio"].refute(

@@ -39,7 +39,7 @@ objective o {
 
 @lint(RULE)
 def no_gradient(facts: Facts) -> Iterator[Finding]:
-    if linear.everywhere(facts)[linear.gated(facts.program)] == {}:
+    if facts.forms[linear.gated(facts.program)] == {}:
         yield Finding(
             facts.objective.span,
             "every gate drops its input, so the loss has no gradient",

@@ -53,6 +53,8 @@ def token_budget(facts: Facts) -> Iterator[Finding]:
         return min(facts.value(budget.upper), facts.value(budget.lower))
 
     epsilon = smallest(token.budget)
+    if math.isinf(epsilon):
+        return  # says itself that no token is clipped
     for level, gate in objective.gates.items():
         if level == TOKEN or gate.budget is None:
             continue

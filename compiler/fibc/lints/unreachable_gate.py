@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.ranges import gate_parts, ranges
 from fibc.analysis.shape import shape
 from fibc.ir import nodes as ir
 from fibc.lints.lint import Finding, lint
@@ -40,13 +39,13 @@ objective o {
 @lint(RULE)
 def unreachable_gate(facts: Facts) -> Iterator[Finding]:
     objective = facts.objective
-    of = ranges(facts).of
     reached: dict[tuple[str, int], set[str]] = {}
     for op in facts.program.ops:
         if isinstance(op, ir.Gate) and op.budget is None:
-            for sign, part, _ in gate_parts(op, of, facts):
-                if op.side in (None, sign):
-                    reached.setdefault((op.level, sign), set()).add(part.piece.regime)
+            for found in facts.ranges.parts[op.name]:
+                if op.side in (None, found.sign):
+                    at = reached.setdefault((op.level, found.sign), set())
+                    at.add(found.part.piece.regime)
     for (level, sign), regimes in reached.items():
         gate = objective.gates[level]
         pieces = shape(gate.rule).pieces

@@ -7,11 +7,13 @@ import unicodedata
 TAB = "    "
 
 # An escape sequence, a carriage return or a change of writing direction in a spec would let it
-# rewrite the line that reports it: control characters become their pictures, the rest U+FFFD.
+# rewrite the line that reports it: control characters become their pictures, the rest U+FFFD. So do
+# characters that take no room, where one that cannot be seen may be what is wrong.
 _PICTURES: dict[int, str] = {
     **{code: chr(0x2400 + code) for code in range(0x20)},
     0x7F: "\u2421",
     **dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd"),
+    **dict.fromkeys((0x061C, 0x200B, 0x200E, 0x200F, 0xFEFF), "\ufffd"),
     **dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029), "\ufffd"),
 }
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from fibdsl.diagnostics.rules import budgets, levels, names, require, spaces, syntax
 from fibdsl.diagnostics.rules.rule import Fix, Rule, Severity
 
-__all__ = ["RULES", "Fix", "Rule", "Severity"]
+__all__ = ["PROMISES", "RULES", "Fix", "Rule", "Severity"]
 
 RULES: dict[str, Rule] = {
     rule.code: rule
     for family in (syntax, names, levels, spaces, budgets, require)
     for rule in family.RULES
 }
+
+PROMISES = frozenset({"FIB501", "FIB502"})
+"""Errors about what a spec promises: what it means is clear all the same."""

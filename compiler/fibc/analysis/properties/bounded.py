@@ -6,7 +6,6 @@ import math
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
-from fibc.analysis.ranges import ranges
 from fibc.analysis.witness import Witness
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
@@ -17,7 +16,7 @@ _FAR_LOG, _FAR_DEVIATION = 20.0, 1e7
 
 
 def prove(facts: Facts, promise: Promise) -> str | None:
-    G = ranges(facts).gated_ratio
+    G = facts.ranges.gated_ratio
     return None if math.isinf(G.high) or math.isinf(G.low) else f"G is in {G}"
 
 
@@ -55,7 +54,7 @@ def because(facts: Facts, promise: Promise) -> Because:
                 "promise `trust_region tv <= ...`, which bounds the mean, or delete this line",
                 (Label(gate.span, "shares its budget in a cell"),),
             )
-    found = ranges(facts)
+    found = facts.ranges
     sides = [
         f"where A {sign} 0, in {G}"
         for sign, G in zip((">=", "<"), found.by_advantage, strict=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
-from fibc.analysis.ranges import ranges
 from fibc.analysis.witness import Witness
 from fibc.ir.interval import Interval
 from fibc.typed import Promise
@@ -15,7 +14,7 @@ _TOLERANCE = 1e-9
 
 def prove(facts: Facts, promise: Promise) -> str | None:
     assert promise.within is not None
-    G = ranges(facts).gated_ratio
+    G = facts.ranges.gated_ratio
     if G.low in promise.within and G.high in promise.within:
         return f"the gates keep G in {G}"
     return None
@@ -44,7 +43,7 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
 
 
 def because(facts: Facts, promise: Promise) -> Because:
-    G = ranges(facts).gated_ratio
+    G = facts.ranges.gated_ratio
     return Because(
         f"the gates keep it in {_shown(G)}",
         "widen the range or narrow the budgets; a `pessimistic` gate holds one side only",

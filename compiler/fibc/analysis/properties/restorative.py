@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
-from fibc.analysis.ranges import gate_parts, ranges
 from fibc.analysis.shape import shape
 from fibc.analysis.witness import Witness
 from fibc.ir import nodes as ir
@@ -19,7 +18,6 @@ from fibdsl.diagnostics.diagnostic import Label
 
 
 def prove(facts: Facts, promise: Promise) -> str | None:
-    of = ranges(facts).of
     gates = [op for op in facts.program.ops if _stands_at(op, promise)]
     for op in gates:
         assert isinstance(op, ir.Gate)
@@ -27,12 +25,13 @@ def prove(facts: Facts, promise: Promise) -> str | None:
             return None
         k = facts.bounds(op.steepness) if op.steepness else Interval.exact(1.0)
         pieces = shape(GATES[op.kind]).pieces
-        for sign, part, _ in gate_parts(op, of, facts):
+        for found in facts.ranges.parts[op.name]:
             # A pessimistic gate acts on one side of 0; a rollback beyond its budget lowers.
-            acts = op.side is None or sign == op.side
+            acts = op.side in (None, found.sign)
             if len(pieces) < 2 or not shape(GATES[op.kind]).identity_at_zero:
                 return None
-            if acts and part.piece is pieces[1] and not part.piece.slope.at(k).high < 0:
+            piece = found.part.piece
+            if acts and piece is pieces[1] and not piece.slope.at(k).high < 0:
                 return None
     return f"beyond its budget the gate at `{promise.at}` falls" if gates else None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
-from fibc.analysis.ranges import ranges
 from fibc.analysis.witness import Witness
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
@@ -44,7 +43,7 @@ def _by_censor(facts: Facts, promise: Promise) -> str | None:
 
 
 def _largest(facts: Facts) -> float:
-    G = ranges(facts).gated_ratio
+    G = facts.ranges.gated_ratio
     return float(max(G.high - 1, 1 - G.low))
 
 

@@ -88,15 +88,26 @@ class _Chain:
             beam = grown if level == TOKEN else _diverse(grown)
         return [(y, S + (S[-1],) * beyond) for y, S in beam[:_BUILT]]
 
+    @property
+    def room(self) -> float:
+        """An aggregate so large that every finer level can fall below it by its budget."""
+        gates = self.facts.objective.gates.values()
+        bounds = [b for g in gates if g.budget for b in (g.budget.upper, g.budget.lower)]
+        values = [self.facts.value(b) for b in bounds]
+        return 2.5 * sum(v for v in values if math.isfinite(v))
+
     def residuals(
         self, level: str, gate: TypedGate, coarse: float, token: float | None
     ) -> Sequence[float]:
         if level == TOKEN and token is not None:
             return [token - coarse]
-        sizes = {0.0, *_FAR[self.facts.objective.signal]}
-        for scalar in (gate.budget.upper, gate.budget.lower) if gate.budget else ():
-            C = self.facts.value(scalar)
-            sizes |= {C, 1.5 * C, 3.0 * C} if math.isfinite(C) else set()
+        budgets = (gate.budget.upper, gate.budget.lower) if gate.budget else ()
+        finite = [C for C in map(self.facts.value, budgets) if math.isfinite(C)]
+        sizes = {0.0, self.room, *(t * C for C in finite for t in (1.0, 1.5, 3.0))}
+        held = len(finite) == 2 and not gate.pessimistic and not gate.rule.neighbours
+        if not held:
+            # Only where nothing holds the gate: a witness had better be a likely batch.
+            sizes |= set(_FAR[self.facts.objective.signal])
         low = [-0.9985 - coarse] if self.facts.objective.signal is Signal.RATIO else [-coarse]
         return sorted({s * a for a in sizes for s in (1.0, -1.0)} | set(low))
 

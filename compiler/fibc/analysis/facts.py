@@ -77,6 +77,14 @@ class Facts:
         return ranges(self)
 
     @cached_property
+    def tight_ranges(self) -> tuple[Interval, Interval]:
+        """The range of G for advantages >= 0 and < 0, with what levels have to do with each other
+        taken into account; takes longer."""
+        from fibc.analysis.tight import tight_ranges
+
+        return tight_ranges(self)
+
+    @cached_property
     def forms(self) -> Mapping[str, Form | None]:
         """The values that are linear in aggregates on every batch."""
         from fibc.analysis.linear import everywhere

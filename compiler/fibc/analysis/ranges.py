@@ -81,7 +81,7 @@ def ranges(facts: Facts) -> Ranges:
             of[op.name] = _range(op, of)
     y = program.by_name[linear.gated(program)]
     leans = (y.up, y.down) if isinstance(y, ir.Select) else (y.name, y.name)
-    up, down = (_gated_ratio(of[name], program.signal) for name in leans)
+    up, down = (gated_ratio_of(of[name], program.signal) for name in leans)
     return Ranges(of, hull([up, down]), (up, down), parts)
 
 
@@ -111,7 +111,7 @@ def _range(op: ir.Op, of: dict[str, Interval]) -> Interval:
         case ir.Select(_, _, up, down):
             return hull([of[up], of[down]])
         case ir.GatedRatio(_, _, y, signal):
-            return _gated_ratio(of[y], signal)
+            return gated_ratio_of(of[y], signal)
         case ir.Ratio() | ir.KL() | ir.NeighbourBudget():
             return _NONNEGATIVE if not isinstance(op, ir.KL) else _REALS
         case ir.Count():
@@ -149,7 +149,8 @@ def _where_it_acts(part: Part, side: int) -> Interval:
     )
 
 
-def _gated_ratio(y: Interval, signal: Signal) -> Interval:
+def gated_ratio_of(y: Interval, signal: Signal) -> Interval:
+    """The range of G, given that of y."""
     if signal is Signal.RATIO:
         return y + Interval.point(Fraction(1))
     return Interval(_exp(y.low, -1), _exp(y.high, 1), y.low_open, y.high_open)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.rational import Rational
-from fibc.analysis.shape import Shape, ShapePiece, shape
+from fibc.analysis.shape import Shape, ShapePiece, shape, shrinks
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
 from fibdsl.builtins import GATES
@@ -60,7 +60,7 @@ def regimes(facts: Facts) -> tuple[Regime, ...]:
         signs = sorted({sign for sign, _ in parts}, reverse=True)
         for sign in (1, -1) if facts.objective.channels is Channels.NET else signs:
             for index, piece in enumerate(gate.pieces):
-                acts = op.side in (None, sign) or not _shrinks(gate, op, facts)
+                acts = op.side in (None, sign) or not shrinks(gate, _steepness(op, facts))
                 possible = (sign, piece.regime) in parts and (acts or index == 0)
                 reach: Reach = "unknown" if possible else "unreachable"
                 if (op.name, sign, index) in seen:
@@ -80,7 +80,7 @@ def _regime(
     C = "C" if op.budget is not None else ""
     if bound is not None:
         C = f"{facts.value(bound):.6g}"
-    k = facts.bounds(op.steepness) if op.steepness is not None else Interval.exact(1.0)
+    k = _steepness(op, facts)
     lean = op.name.rpartition(".")[2]
     return Regime(
         op.level,
@@ -95,18 +95,8 @@ def _regime(
     )
 
 
-def _shrinks(gate: Shape, op: ir.Gate, facts: Facts) -> bool:
-    """Whether |g(x)| <= |x| everywhere, so that where it may only act away from 0 it never does."""
-    k = facts.bounds(op.steepness) if op.steepness is not None else Interval.exact(1.0)
-    for piece in gate.pieces:
-        ends = [piece.first - piece.start]
-        if piece.last is not None and piece.until is not None:
-            ends.append(piece.last - piece.until)
-        elif piece.slope.at(k).high > 1:
-            return False
-        if any(end.at(k).high > 0 for end in ends):
-            return False
-    return True
+def _steepness(op: ir.Gate, facts: Facts) -> Interval:
+    return facts.bounds(op.steepness) if op.steepness is not None else Interval.exact(1.0)
 
 
 def _seen(facts: Facts) -> set[tuple[str, int, int]]:

@@ -152,3 +152,16 @@ def _at_most(C: Interval, end: Interval, limit: Real) -> Interval:
     if end.low <= 0 or limit / end.low >= C.high:
         return C
     return Interval(C.low, limit / end.low)
+
+
+def shrinks(gate: Shape, k: Interval) -> bool:
+    """Whether |g(x)| <= |x| for every x and k, so that a gate that may only lower never raises."""
+    for piece in gate.pieces:
+        ends = [piece.first - piece.start]
+        if piece.last is not None and piece.until is not None:
+            ends.append(piece.last - piece.until)
+        elif piece.slope.at(k).high > 1:
+            return False
+        if any(end.at(k).high > 0 for end in ends):
+            return False
+    return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.properties import PROPERTIES
+from fibc.analysis.properties.trust_region import largest_deviation
 from fibc.analysis.property import Verdict
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Const
@@ -92,8 +93,7 @@ def _trust_region(facts: Facts, plain: Promise) -> Iterator[tuple[str, Promise]]
             replace(plain, tv=gate.budget.upper, over=gate.over),
         )
         return
-    G = facts.ranges.gated_ratio
-    most = float(max(G.high - 1, 1 - G.low))
+    most = largest_deviation(facts)
     if most < float("inf"):
         # Up, to three digits: a bound that a person would write.
         unit = 10.0 ** (math.floor(math.log10(most)) - 2)
@@ -113,7 +113,7 @@ def extents(facts: Facts) -> tuple[Extent, Extent]:
             G = trial.gated_ratio[here]
             if G.size:
                 ends[:] = min(ends[0], float(G.min())), max(ends[1], float(G.max()))
-    up, down = facts.ranges.by_advantage
+    up, down = facts.tight_ranges
     return _extent(">= 0", up, found[True]), _extent("< 0", down, found[False])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
 from fibc.analysis.witness import Witness
-from fibc.ir.interval import Interval
+from fibc.ir.interval import Interval, hull
 from fibc.typed import Promise
 
 # Rounding in float64 is no refutation.
@@ -14,9 +14,9 @@ _TOLERANCE = 1e-9
 
 def prove(facts: Facts, promise: Promise) -> str | None:
     assert promise.within is not None
-    G = facts.ranges.gated_ratio
-    if G.low in promise.within and G.high in promise.within:
-        return f"the gates keep G in {G}"
+    for G in (facts.ranges.gated_ratio, hull(facts.tight_ranges)):
+        if G.low in promise.within and G.high in promise.within:
+            return f"the gates keep G in {G}"
     return None
 
 
@@ -43,7 +43,7 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
 
 
 def because(facts: Facts, promise: Promise) -> Because:
-    G = facts.ranges.gated_ratio
+    G = hull(facts.tight_ranges)
     return Because(
         f"the gates keep it in {_shown(G)}",
         "widen the range or narrow the budgets; a `pessimistic` gate holds one side only",

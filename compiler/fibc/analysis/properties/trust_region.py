@@ -10,6 +10,7 @@ from __future__ import annotations
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
 from fibc.analysis.witness import Witness
+from fibc.ir.interval import hull
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 from fibdsl.types import TOKEN, TRAJECTORY
@@ -20,9 +21,11 @@ _TOLERANCE = 1e-9
 def prove(facts: Facts, promise: Promise) -> str | None:
     assert promise.tv is not None
     bound = facts.bounds(promise.tv)
-    return _by_censor(facts, promise) or (
-        None if _largest(facts) > bound.low else f"|G - 1| is at most {_largest(facts):.6g}"
-    )
+    proof = _by_censor(facts, promise)
+    if proof is not None:
+        return proof
+    largest = largest_deviation(facts)
+    return None if largest > bound.low else f"|G - 1| is at most {largest:.6g}"
 
 
 def _by_censor(facts: Facts, promise: Promise) -> str | None:
@@ -42,8 +45,9 @@ def _by_censor(facts: Facts, promise: Promise) -> str | None:
     return f"`censor` holds sum |G - 1| in each `{gate.over}`" if whole and fits else None
 
 
-def _largest(facts: Facts) -> float:
-    G = facts.ranges.gated_ratio
+def largest_deviation(facts: Facts) -> float:
+    """What |G - 1| is at most, for any token."""
+    G = hull(facts.tight_ranges)
     return float(max(G.high - 1, 1 - G.low))
 
 
@@ -85,7 +89,7 @@ def because(facts: Facts, promise: Promise) -> Because:
             (Label(gate.span, "this gate"),),
         )
     return Because(
-        f"the gates keep |G - 1| at most {_largest(facts):.6g} for each token, and no "
+        f"the gates keep |G - 1| at most {largest_deviation(facts):.6g} for each token, and no "
         f"`censor` holds its mean over a `{cells(facts, promise)}`",
         "raise the bound, narrow the budgets, or use `censor` over that level",
     )

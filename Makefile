@@ -10,7 +10,7 @@ STAMP      := $(VENV)/.installed
 INSTALL    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wheel-test clean
+.PHONY: help demo test lint wheel-test bench-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +36,13 @@ wheel-test: $(STAMP) ## build wheel and sdist, run the tests that are not slow o
 	@$(BIN)/python -c "$$CHECK_WHEEL" dist/*.whl
 	@echo "== installing the wheel into a clean $(WHEEL_VENV)"
 	@$(PYTHON) -m venv $(WHEEL_VENV)
-	@$(WHEEL_BIN)/python $(INSTALL) dist/*.whl pytest pytest-xdist hypothesis scipy
+	@$(WHEEL_BIN)/python $(INSTALL) dist/*.whl pytest pytest-xdist hypothesis scipy jsonschema pre-commit
 	@$(IN_WHEEL) $(WHEEL_BIN)/python -P -c "$$CHECK_INSTALLED"
 	@echo "== testing the installed wheel"
 	@$(IN_WHEEL) $(WHEEL_BIN)/python -P -m pytest -o pythonpath= -m "not slow" -n auto
+
+bench-check: $(STAMP) ## measure how long `fib check` takes
+	@$(BIN)/python benchmarks/check_speed.py
 
 clean: ## remove build outputs and caches (keeps .venv)
 	@rm -rf build dist $(WHEEL_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

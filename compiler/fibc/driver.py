@@ -15,14 +15,11 @@ from pathlib import PurePath
 from fibc import allow
 from fibc.analysis.facts import Facts
 from fibc.analysis.require import decide_promises
-from fibc.emit.module import Origin, emit
-from fibc.ir.hash import semantic_hash
 from fibc.ir.nodes import Program
 from fibc.ir.verify import verify
 from fibc.lints import LINTS
 from fibc.lower import lower
 from fibc.parse import parse
-from fibc.passes import optimise
 from fibc.resolve import resolve
 from fibc.typecheck import typecheck
 from fibc.typed import TypedObjective
@@ -119,6 +116,11 @@ def compile_objective(
 ) -> str:
     """The text of the torch module of one objective of a checked file; `params` are the values
     its parameters start with."""
+    # Checking, which starts a thousand times a day, does without the back end.
+    from fibc.emit.module import Origin, emit
+    from fibc.ir.hash import semantic_hash
+    from fibc.passes import optimise
+
     reference = reference_program(objective)
     origin = Origin(
         PurePath(checked.source.path).name,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from fibc import driver
 from fibdsl.api import read_source
-from fibdsl.comparison import ObjectiveDiff, diff_files, table
 from fibdsl.source import Source
 
 
@@ -41,6 +40,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(options: argparse.Namespace) -> int:
+    from fibdsl.comparison import ObjectiveDiff, diff_files, table
+
     if options.against is None:
         if len(options.specs) != 2:
             raise ValueError("give two specs, or --against GITREF and the specs to compare with it")

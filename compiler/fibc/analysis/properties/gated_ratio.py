@@ -14,10 +14,14 @@ _TOLERANCE = 1e-9
 
 def prove(facts: Facts, promise: Promise) -> str | None:
     assert promise.within is not None
-    for G in (facts.ranges.gated_ratio, hull(facts.tight_ranges)):
-        if G.low in promise.within and G.high in promise.within:
-            return f"the gates keep G in {G}"
-    return None
+    G = facts.ranges.gated_ratio
+    if not _inside(G, promise.within):
+        G = hull(facts.tight_ranges)
+    return f"the gates keep G in {G}" if _inside(G, promise.within) else None
+
+
+def _inside(G: Interval, range: Interval) -> bool:
+    return G.low in range and G.high in range
 
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from fibc.analysis.facts import Facts
 from fibc.analysis.shape import shape
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const
@@ -22,14 +21,14 @@ Form = Mapping[str, Fraction]
 _ONE = Fraction(1)
 
 
-def at_one(facts: Facts) -> dict[str, Form | None]:
+def at_one(program: ir.Program) -> dict[str, Form | None]:
     """The first-order form of every value around r = 1; None where no gate rule decides it."""
-    return _forms(facts, everywhere=False)
+    return _forms(program, everywhere=False)
 
 
-def everywhere(facts: Facts) -> dict[str, Form | None]:
+def everywhere(program: ir.Program) -> dict[str, Form | None]:
     """The form of every value that is linear in aggregates on every batch; None of the others."""
-    return _forms(facts, everywhere=True)
+    return _forms(program, everywhere=True)
 
 
 def signal_form(program: ir.Program) -> Form:
@@ -48,9 +47,9 @@ def gated(program: ir.Program) -> str:
     return op.y
 
 
-def _forms(facts: Facts, everywhere: bool) -> dict[str, Form | None]:
+def _forms(program: ir.Program, everywhere: bool) -> dict[str, Form | None]:
     forms: dict[str, Form | None] = {}
-    for op in facts.program.ops:
+    for op in program.ops:
         forms[op.name] = _form(op, forms, everywhere)
     return forms
 
@@ -93,10 +92,10 @@ def _sum(a: Form | None, b: Form | None, factor: Fraction) -> Form | None:
     return {s: c for s, c in total.items() if c}
 
 
-def reach(facts: Facts) -> set[str]:
+def reach(program: ir.Program) -> set[str]:
     """The levels whose whole cells a gated ratio can depend on, in log-ratios other than its own;
     `token` where it depends on nothing but its own."""
-    program, forms = facts.program, facts.forms
+    forms = everywhere(program)
     symbols: dict[str, frozenset[str]] = {}
     for op in program.ops:
         form = forms[op.name]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from fibc.analysis import linear
-from fibc.analysis.facts import Facts
+from fibc.analysis.setting import Setting
 from fibc.analysis.shape import Part, shape
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, Real, hull
@@ -56,17 +56,17 @@ class Ranges:
     parts: dict[str, tuple[SignedPart, ...]]
 
 
-def ranges(facts: Facts) -> Ranges:
+def ranges(setting: Setting) -> Ranges:
     """Ranges of all values of the reference program."""
-    program = facts.program
-    forms = facts.forms
+    program = setting.program
+    forms = linear.everywhere(program)
     signal = linear.signal_form(program)
     source = next(iter(signal)) if len(signal) == 1 else "log_ratio"
     of: dict[str, Interval] = {}
     parts: dict[str, tuple[SignedPart, ...]] = {}
     for op in program.ops:
         if isinstance(op, ir.Gate):
-            parts[op.name] = tuple(_gate_parts(op, of, facts))
+            parts[op.name] = tuple(_gate_parts(op, of, setting))
         # Where all gates pass, the sum telescopes to the signal.
         whole = forms[op.name] == signal and op.name not in signal
         if whole and source in of:
@@ -120,10 +120,10 @@ def _range(op: ir.Op, of: dict[str, Interval]) -> Interval:
             return _REALS
 
 
-def _gate_parts(op: ir.Gate, of: dict[str, Interval], facts: Facts) -> Iterator[SignedPart]:
+def _gate_parts(op: ir.Gate, of: dict[str, Interval], setting: Setting) -> Iterator[SignedPart]:
     """For each sign of the input, the pieces it can reach."""
     x = of[op.x]
-    k = facts.bounds(op.steepness) if op.steepness is not None else Interval.point(Fraction(1))
+    k = setting.bounds(op.steepness) if op.steepness is not None else Interval.point(Fraction(1))
     for sign, magnitudes in ((1, x), (-1, -x)):
         if magnitudes.high < 0 or (magnitudes.high == 0 and sign < 0):
             continue
@@ -132,7 +132,7 @@ def _gate_parts(op: ir.Gate, of: dict[str, Interval], facts: Facts) -> Iterator[
             C = of[op.budget]
         else:
             bound = op.upper if sign > 0 else op.lower
-            C = facts.bounds(bound) if bound is not None else Interval.point(Fraction(1))
+            C = setting.bounds(bound) if bound is not None else Interval.point(Fraction(1))
         for part in shape(GATES[op.kind]).parts(C, k, a):
             values = part.values
             if op.side is not None:

@@ -15,7 +15,7 @@ _TOLERANCE = 1e-9
 def prove(facts: Facts, promise: Promise) -> str | None:
     assert promise.over is not None
     names = facts.objective.level_names
-    reach = max(linear.reach(facts), key=names.index)
+    reach = max(linear.reach(facts.program), key=names.index)
     if names.index(reach) <= names.index(promise.over):
         return f"no gated ratio depends on more than its own `{reach}`"
     return None

@@ -17,7 +17,7 @@ from fibdsl.diagnostics.diagnostic import Label
 
 def prove(facts: Facts, promise: Promise) -> str | None:
     y = linear.gated(facts.program)
-    if linear.at_one(facts)[y] == linear.signal_form(facts.program):
+    if linear.at_one(facts.program)[y] == linear.signal_form(facts.program):
         return "every gate is the identity around 0, so the sum over the levels is the signal"
     return None
 

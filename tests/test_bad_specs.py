@@ -89,6 +89,58 @@ AT = [
         "`trajectory`",
     ),
     ("require_superfluous_at", 13, 3, "`first_order_agreement` is not written like this"),
+    ("require_arguments_superfluous", 16, 3, "`gated_ratio` is not written like this"),
+    ("require_at_level_unknown", 16, 26, "unknown level `trajectoy`"),
+    ("require_tv_space", 16, 30, "a total variation is a deviation, and this is a log"),
+    ("require_tv_negative", 13, 30, "this bound is not certainly positive"),
+    (
+        "require_too_narrow",  # exp(-0.14), exp(0.24)
+        16,
+        3,
+        "`gated_ratio` does not hold: the gates keep it in [0.869358, 1.27125]",
+    ),
+    (
+        "require_tv_no_censor",  # exp(0.24) - 1
+        16,
+        3,
+        "`trust_region` does not hold: the gates keep |G - 1| at most 0.271249 for each token, and "
+        "no `censor` holds its mean over a `trajectory`",
+    ),
+    (
+        "require_odd_refuted",
+        16,
+        3,
+        "`odd` does not hold: the gate at `trajectory` has another budget above than below",
+    ),
+    (
+        "require_bounded_undecided",
+        13,
+        3,
+        "`bounded` could not be proved: a cell of n tokens may spend n times the budget of "
+        "`censor` on one of them, so what bounds G grows with the cell",
+    ),
+    (
+        "require_restorative_refuted",
+        16,
+        3,
+        "`restorative` does not hold: `clip` at `token` does not fall beyond its budget",
+    ),
+    (
+        "require_split_refuted",
+        13,
+        3,
+        "`split_invariant` does not hold: a part of a `group` is taken for the whole",
+    ),
+    ("assume_unknown", 13, 10, "unknown property `boundd`"),
+    ("syntax_require_bound", 13, 29, "a bound is missing after `<=`"),
+    ("syntax_require_less_than", 13, 27, "a total variation is bounded by `<=`, not by `<`"),
+    ("syntax_require_order", 13, 35, "`tv` and its bound stand before `over`"),
+    ("syntax_assume_nothing", 13, 9, "a property is missing"),
+    ("allow_unused", 9, 49, "no FIB602 is found here"),
+    ("allow_unknown_code", 9, 3, "unknown lint `FIB660`"),
+    ("lint_unreachable_gate", 7, 14, "no input reaches the lower bound 1.28 of this gate"),
+    ("lint_half_overflow", 3, 11, "G can be 1.69e+05, and float16 ends at 65504"),  # exp(12.04)
+    ("lint_proved_assumption", 13, 3, "`first_order_agreement` is proved"),
     ("lint_unused_param", 4, 10, "no gate uses the parameter `epsilon`"),
     (
         "lint_token_ratio_sequence_mean",
@@ -161,6 +213,26 @@ MENDS = [
     ("require_not_diagonal", "over token\n}", "over trajectory\n}"),
     ("require_pass_not_diagonal", "trajectory { base pass }\n  at token { fiber", "token { base"),
     ("require_too_narrow", "[0.9, 1.1]", "[0.8, 1.3]"),
+    ("require_tv_no_censor", "tv <= 0.05", "tv <= 0.28"),
+    ("require_tv_refuted", "delta / 2 over", "delta over"),
+    ("require_odd_refuted", "rollback(+c_plus, -c_minus)", "rollback(c_plus)"),
+    ("require_bounded_refuted", " pessimistic", ""),
+    ("require_bounded_undecided", "require bounded", "require trust_region tv <= delta"),
+    ("require_undecided", "require gated_ratio", "assume gated_ratio"),
+    ("require_at_ungated", "at group", "at trajectory"),
+    ("require_restorative_refuted", "fiber clip(epsilon)", "fiber rollback(epsilon, k = 8)"),
+    (
+        "require_split_refuted",
+        "  at group      { base  rollback(+0.08, -0.05) }\n  at trajectory { fiber",
+        "  at trajectory { base",
+    ),
+    ("require_tv_space", "tv <= c_plus", "tv <= 0.3"),
+    ("assume_refuted", "  assume bounded\n", ""),
+    ("syntax_require_at_level", "restorative at", "restorative at trajectory"),
+    ("syntax_require_bound", "tv <=", "tv <= 0.1"),
+    ("syntax_require_order", "over state tv <= 0.1", "tv <= 0.1 over state"),
+    ("syntax_require_two_levels", ", group", "\n  require block_diagonal over group"),
+    ("syntax_assume_require", "require assume", "assume"),
 ]
 
 
@@ -190,4 +262,41 @@ def test_an_override_is_checked(values: dict[str, float], code: str, message: st
 def test_an_override_cannot_break_a_promise() -> None:
     with pytest.raises(fibdsl.FibError) as caught:
         fibdsl.load("fiberpo").with_params(epsilon=0.5)
-    assert [d.code for d in caught.value.diagnostics] == ["FIB502"]
+    assert [d.code for d in caught.value.diagnostics] == ["FIB501"]
+
+
+# --- `assume` -----------------------------------------------------------------------------------
+
+
+def test_an_assumption_may_stay_undecided_but_not_be_refuted() -> None:
+    undecided = text_of("require_undecided")
+    assert [d.code for d in findings(undecided)] == ["FIB502"]
+    assert findings(undecided.replace("require", "assume")) == ()
+    refuted = text_of("require_bounded_refuted")
+    for text in (refuted, refuted.replace("require", "assume")):
+        (finding,) = findings(text)
+        assert (finding.code, finding.severity) == ("FIB501", Severity.ERROR)
+        assert finding.witness is not None
+
+
+# --- `# fib: allow[...]` ------------------------------------------------------------------------
+
+
+def test_an_error_cannot_be_allowed() -> None:
+    assert {d.code for d in findings(text_of("allow_error"))} == {"FIB501", "FIB699"}
+
+
+def test_an_allowance_without_a_reason_allows_nothing() -> None:
+    text = text_of("allow_no_reason")
+    assert [d.code for d in findings(text)] == ["FIB606", "FIB699"]
+    assert findings(text.replace("[FIB606]", "[FIB606] as published")) == ()
+
+
+def test_an_allowance_is_about_one_line() -> None:
+    text = text_of("allow_wrong_line")
+    assert [d.code for d in findings(text)] == ["FIB698", "FIB606"]
+    comment = "  # fib: allow[FIB606] GRPO as published\n"
+    moved = text.replace(comment, "").replace("  reduce", f"{comment}  reduce")
+    assert findings(moved) == ()
+    # Comments and empty lines may stand between.
+    assert findings(moved.replace(comment, f"{comment}  # See section 3.\n\n")) == ()

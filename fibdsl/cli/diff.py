@@ -11,6 +11,18 @@ from fibc import driver
 from fibdsl.api import read_source
 from fibdsl.source import Source
 
+_EPILOG = """\
+examples:
+  fib diff ppo mine.fib                          a shipped spec and one made from it
+  fib diff old.fib new.fib --witnesses shown     write the batch that shows the difference
+  fib diff --against main specs/mine.fib         a spec and itself at a commit, branch or tag
+
+exit codes: 0 SAME, 1 a difference or a wrong spec, 2 wrong usage or a file or commit that cannot be
+read, 3 a bug of fibdsl
+
+example: fib diff ppo mine.fib
+"""
+
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
@@ -21,8 +33,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "ranges, keys or normalizers differ. METRICS: only metrics do. SAME: none of these; layout "
         "and comments never matter. UNKNOWN: not known to be the same, and no batch shows a "
         "difference. What differs is shown by a batch, with the regimes in which it does.",
-        epilog="exit codes: 0 SAME, 1 a difference or a wrong spec, 2 usage or input/output; "
-        "examples: fib diff ppo mine.fib; fib diff --against main specs/mine.fib",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
         "specs", nargs="+", metavar="SPEC", help="two specs; with --against one or more"

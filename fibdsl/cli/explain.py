@@ -6,6 +6,19 @@ import argparse
 
 from fibdsl.cli.options import add_spec, load_spec
 
+_EPILOG = """\
+examples:
+  fib explain fiberpo
+  fib explain mine.fib --set epsilon=0.05        at another parameter value
+  fib explain ppo --witnesses shown              then:
+  fib eval ppo --batch shown/ppo.bounded.safetensors
+
+exit codes: 0 explained, whatever is proved or refuted; 1 a wrong spec, 2 wrong usage or a path that
+cannot be read or written, 3 a bug of fibdsl
+
+example: fib explain fiberpo
+"""
+
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
@@ -16,8 +29,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "property that `require` knows, decided at the parameter values and over their ranges. "
         "Proved holds for every batch; refuted comes with a witness, a tiny batch that shows it; "
         "unknown is neither.",
-        epilog="examples: fib explain fiberpo; fib explain ppo --witnesses out && "
-        "fib eval ppo --batch out/ppo.bounded.safetensors",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_spec(command)
     command.add_argument(

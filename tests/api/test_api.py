@@ -197,13 +197,107 @@ def test_with_params_decides_promises_again() -> None:
         with pytest.raises(FibError) as error:
             load()
         [found] = error.value.diagnostics
-        assert found.code == "FIB502"
-        assert found.message.startswith("`gated_ratio` could not be proved")
+        assert found.code == "FIB501"
+        assert found.message.startswith("`gated_ratio` does not hold")
+        assert found.witness is not None
         assert "require gated_ratio in [0.70, 1.40]" in _lines("fiberpo")[found.line - 1]
     # exp(0.27 + 0.02 + 0.02) = 1.363 is inside, exp(0.3 + 0.04) = 1.405 is not.
     assert objective.with_params(c_plus=0.27).params["c_plus"] == 0.27
     with pytest.raises(FibError):
         objective.with_params(c_plus=0.3)
+
+
+# --- promises -----------------------------------------------------------------------------------
+
+BROKEN = GOOD.replace("over token\n", "over token\n  require bounded\n")
+
+
+def test_a_spec_that_breaks_a_promise_can_be_loaded_without_promises(tmp_path: Path) -> None:
+    path = tmp_path / "mine.fib"
+    path.write_text(BROKEN, encoding="utf-8")
+    with pytest.raises(FibError) as error:
+        fibdsl.load(path)
+    assert [d.code for d in error.value.diagnostics] == ["FIB501"]
+    objective = fibdsl.load(path, promises=False)
+    [found] = objective.broken_promises
+    assert (found.code, found.line) == ("FIB501", 8)
+    assert found.witness is not None
+    # The witness is a batch: where A < 0, nothing bounds exp(x) from above.
+    logp, old_logp, advantages, mask = (
+        found.witness.tensors[name] for name in ("logp", "old_logp", "advantages", "mask")
+    )
+    G = objective.evaluate(logp, old_logp, advantages, mask).gated_ratio
+    assert G.max() >= 1e6
+    assert (advantages[G >= 1e6] < 0).all()
+
+
+def test_without_promises_other_errors_stay_errors(tmp_path: Path) -> None:
+    path = tmp_path / "mine.fib"
+    path.write_text(BROKEN.replace("clip(a)", "clip(ab)"), encoding="utf-8")
+    with pytest.raises(FibError) as error:
+        fibdsl.load(path, promises=False)
+    assert [d.code for d in error.value.diagnostics] == ["FIB101"]
+    with pytest.raises(FibError, match="is not in"):
+        fibdsl.load("fiberpo", promises=False).with_params(epsilon=2)
+
+
+def test_broken_promises_are_those_of_the_values() -> None:
+    objective = fibdsl.load("fiberpo", promises=False)
+    assert objective.broken_promises == ()
+    # exp(0.9 + 0.02 + 0.02) = 2.56 is outside [0.7, 1.4].
+    [found] = objective.with_params(c_plus=0.9).broken_promises
+    assert found.code == "FIB501"
+    assert objective.with_params(c_plus=0.9).with_params(c_plus=0.2).broken_promises == ()
+
+
+def test_an_undecided_promise_is_broken_and_an_undecided_assumption_is_not() -> None:
+    text = """\
+objective o {
+  signal ratio
+  levels token < state by state_id
+  at token { base censor(0.1, over state) }
+  reduce mean over token
+  %s bounded
+}
+"""
+    with pytest.raises(FibError) as error:
+        fibdsl.load_text(text % "require")
+    assert [d.code for d in error.value.diagnostics] == ["FIB502"]
+    assert fibdsl.load_text(text % "assume").broken_promises == ()
+
+
+# --- what a spec means --------------------------------------------------------------------------
+
+
+def test_the_hash_is_of_the_meaning() -> None:
+    plain = fibdsl.load_text(GOOD).semantic_hash
+    assert len(plain) == 16
+    for alike in (
+        GOOD.replace("small", "large").replace("one gate", "a gate"),
+        GOOD.replace("clip(a)", "clip(+a, -a)"),
+        GOOD.replace("clip(a)", "clip(2 * a / 2)"),
+        GOOD.replace("a :", "eps :").replace("clip(a)", "clip(eps)"),
+        GOOD.replace("pessimistic }", "pessimistic }  # a comment").replace("  ", " "),
+        GOOD.replace("signal log_ratio", "signal log_ratio net"),
+        GOOD.replace("over token\n", "over token\n  require continuous\n"),
+        GOOD.replace("token < trajectory", "token < trajectory < group by uid"),
+    ):
+        assert fibdsl.load_text(alike).semantic_hash == plain, alike
+    others = [
+        GOOD.replace("= 0.1", "= 0.2"),
+        GOOD.replace("clip(a)", "clip(2 * a)"),
+        GOOD.replace(" pessimistic", ""),
+        GOOD.replace("log_ratio", "log_ratio split"),
+        GOOD.replace("mean over token", "sum over token"),
+        GOOD.replace("mean over token", "mean over trajectory, mean over token"),
+    ]
+    found = {fibdsl.load_text(other).semantic_hash for other in others}
+    assert len(found | {plain}) == len(others) + 1
+
+
+def test_the_hash_is_of_the_spec_and_not_of_its_values() -> None:
+    objective = fibdsl.load_text(GOOD)
+    assert objective.with_params(a=0.25).semantic_hash == objective.semantic_hash
 
 
 def _lines(name: str) -> list[str]:

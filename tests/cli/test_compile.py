@@ -165,7 +165,7 @@ def test_set_of_an_unknown_parameter(capsys: pytest.CaptureFixture[str]) -> None
 def test_set_that_breaks_a_promise(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", "fiberpo", "--set", "c_plus=0.9"]) == 1
     err = capsys.readouterr().err
-    assert "error[FIB502]: `gated_ratio` could not be proved" in err
+    assert "error[FIB501]: `gated_ratio` does not hold" in err
     assert "require gated_ratio in [0.70, 1.40]" in err
 
 

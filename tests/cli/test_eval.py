@@ -340,6 +340,118 @@ def test_a_batch_without_tokens(
     assert main(["eval", "fiberpo_domain", "--batch", str(path)]) == 0
 
 
+# --- broken promises ----------------------------------------------------------------------------
+
+BOUNDED = """\
+objective o {
+  param  epsilon : deviation = 0.2 in (0, 1)
+  signal ratio
+  levels token < trajectory
+  at token { base clip(epsilon) pessimistic }
+  reduce mean over token
+  require bounded
+}
+"""
+
+
+def test_a_broken_promise_is_evaluated_and_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = random_batch()
+    arguments = ["eval", "fiberpo", "--batch", str(save(tmp_path, batch)), "--set", "c_plus=0.9"]
+    out = tmp_path / "out.npz"
+    assert main([*arguments, "--out", str(out)]) == 1
+    table, err = capsys.readouterr()
+    assert table.startswith("fiberpo  (")
+    assert err.startswith("error[FIB501]: `gated_ratio` does not hold: ")
+    assert main([*arguments, "--json"]) == 1
+    text, again = capsys.readouterr()
+    assert again == err
+    report = EvalReport.model_validate_json(text)
+    objective = fibdsl.load("fiberpo", promises=False).with_params(c_plus=0.9)
+    expected = evaluate(batch, objective)
+    assert report.loss == expected.loss
+    assert report.params == dict(objective.params)
+    np.testing.assert_array_equal(read_tensors(out)["gated_ratio"], expected.gated_ratio)
+
+
+def test_a_value_that_keeps_the_promise_is_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path, random_batch())
+    spec = tmp_path / "mine.fib"
+    text = fibdsl.load("fiberpo").checked.source.text
+    spec.write_text(text.replace("c_plus  : log = 0.20", "c_plus  : log = 0.90"), encoding="utf-8")
+    assert main(["eval", str(spec), "--batch", str(path)]) == 1
+    assert "FIB501" in capsys.readouterr().err
+    assert main(["eval", str(spec), "--batch", str(path), "--set", "c_plus=0.2"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_spec_with_another_error_is_not_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = tmp_path / "mine.fib"
+    spec.write_text(BOUNDED.replace("clip(epsilon)", "clip(epsilom)"), encoding="utf-8")
+    assert main(["eval", str(spec), "--batch", str(save(tmp_path, random_batch()))]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error[FIB101]" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (BOUNDED, "bounded"),
+        (BOUNDED.replace("bounded", "odd"), "odd"),
+        (BOUNDED.replace("bounded", "gated_ratio in [0.5, 2]"), "gated_ratio"),
+        (BOUNDED.replace("bounded", "restorative at token"), "restorative"),
+        (BOUNDED.replace("require bounded", "assume bounded"), "bounded"),
+    ],
+)
+def test_a_witness_of_check_is_a_batch_of_eval(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.fib").write_text(text, encoding="utf-8")
+    assert main(["check", "mine.fib", "--witnesses", "shown"]) == 1
+    out, err = capsys.readouterr()
+    file = f"mine.o.{name}.safetensors"
+    assert [path.name for path in Path("shown").iterdir()] == [file]
+    assert f"a batch that shows it: {Path('shown') / file}" in out
+    assert "1 witness file written" in err
+    assert main(["eval", "mine.fib", "--batch", f"shown/{file}", "--out", "out.npz"]) == 1
+    assert "error[FIB501]" in capsys.readouterr().err
+    G = read_tensors(Path("out.npz"))["gated_ratio"]
+    if name == "bounded":
+        assert G.max() >= 1e6
+    if name == "gated_ratio":
+        assert ((G < 0.5) | (G > 2)).any()
+
+
+def test_a_witness_that_couples_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One token has an advantage, and tokens of other cells a gradient."""
+    monkeypatch.chdir(tmp_path)
+    text = fibdsl.load("fiberpo_domain").checked.source.text
+    text = text.replace("block_diagonal over domain", "block_diagonal over group")
+    Path("mine.fib").write_text(text, encoding="utf-8")
+    assert main(["check", "mine.fib", "--witnesses", "shown"]) == 1
+    file = "shown/mine.fiberpo_domain.block_diagonal.safetensors"
+    assert main(["eval", "mine.fib", "--batch", file, "--out", "out.npz"]) == 1
+    capsys.readouterr()
+    batch = read_tensors(Path(file))
+    [(row, column)] = np.argwhere(batch["advantages"] != 0)
+    groups = np.broadcast_to(batch["uid"].reshape(len(batch["uid"]), -1), batch["mask"].shape)
+    others = groups != groups[row, column]
+    assert np.abs(read_tensors(Path("out.npz"))["gradient"][others]).max() > 1e-9
+
+
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["eval", "fiberpo"])

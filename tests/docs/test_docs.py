@@ -22,6 +22,7 @@ from fibdsl.diagnostics.page import page
 from fibdsl.diagnostics.rules import Severity
 from fibdsl.resources import folder, shipped_specs
 from fibdsl.source import Source
+from fibdsl.syntax.printer import format_source
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
@@ -87,6 +88,15 @@ def test_suspicious_specs_are_suspicious_as_said(block: Block) -> None:
     assert {d.severity for d in found} == {Severity.WARNING}
 
 
+@pytest.mark.parametrize(
+    "block",
+    [b for k in ("fib", "fib-error", "fib-lint") for b in of_kind(k) if b.file != "rules.md"],
+    ids=str,
+)
+def test_specs_are_in_canonical_format(block: Block) -> None:
+    assert format_source(Source(str(block), block.text)) == block.text
+
+
 @pytest.fixture
 def tour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the README's files in it and the examples beside them, the working one."""
@@ -111,6 +121,21 @@ def test_commands_print_what_is_shown(
         main(arguments)
         printed = capsys.readouterr()
         assert (printed.out + printed.err).rstrip() == shown.rstrip()
+
+
+@pytest.mark.parametrize("block", of_kind("excerpt"), ids=str)
+def test_commands_print_what_is_shown_of_them(
+    block: Block, tour: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line `...` stands for lines that are left out."""
+    command, _, shown = block.text.partition("\n")
+    assert command.startswith("$ fib ")
+    main(shlex.split(command)[2:])
+    printed = capsys.readouterr()
+    rest = printed.out + printed.err
+    for part in re.split(r"^\.\.\.\n", shown, flags=re.MULTILINE):
+        _, found, rest = rest.partition(part)
+        assert found, part
 
 
 def test_readme_python_runs(
@@ -218,10 +243,11 @@ def test_links_lead_somewhere(file: str) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_no_forbidden_words(file: str) -> None:
-    """No absolute paths, no addresses of hosts, no notes to self, no hype."""
+    """No absolute paths, no addresses of hosts but the repository's, no notes to self, no hype."""
     text = FILES[file]
     assert re.findall(r"(?<![\w.)`/*])/[a-z]\w*/[\w./-]+", text) == []
-    assert re.findall(r"https?://\S+|\blocalhost\b|\b\d+\.\d+\.\d+\.\d+\b", text) == []
+    hosts = r"https?://(?!github\.com/OWNER/)\S+|\blocalhost\b|\b\d+\.\d+\.\d+\.\d+\b"
+    assert re.findall(hosts, text) == []
     assert re.findall(r"\b(?:TODO|FIXME|XXX)\b", text) == []
     hype = r"\b(?:blazing\w*|seamless\w*|powerful|revolutionary|effortless\w*|state-of-the-art)\b"
     assert re.findall(hype, text, re.IGNORECASE) == []

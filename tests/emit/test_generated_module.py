@@ -12,6 +12,7 @@ import io
 import keyword
 import math
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -105,6 +106,21 @@ def test_heading(name: str) -> None:
         *objective.params,
     ):
         assert part in text
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_module_says_what_it_means(name: str) -> None:
+    found = namespace(TEXTS[name])["SEMANTIC_HASH"]
+    assert re.fullmatch(r"[0-9a-f]{16}", found)
+    assert found == fibdsl.load(name).semantic_hash
+
+
+def test_modules_of_one_meaning_have_one_hash() -> None:
+    """Values a module starts with are not what it means; the defaults of its spec are."""
+    hashes = {name: namespace(text)["SEMANTIC_HASH"] for name, text in TEXTS.items()}
+    assert len(set(hashes.values())) == len(TEXTS)
+    other = namespace(fibdsl.load("fiberpo", epsilon=0.01).source())
+    assert other["SEMANTIC_HASH"] == hashes["fiberpo"]
 
 
 def test_text_is_deterministic() -> None:
@@ -524,7 +540,7 @@ def test_the_guard_keeps_promises() -> None:
     before = loss_fn.params
     with pytest.raises(fibdsl.FibError) as error:
         loss_fn.set_params(epsilon=0.01, c_plus=0.9)
-    assert [d.code for d in error.value.diagnostics] == ["FIB502"]
+    assert [d.code for d in error.value.diagnostics] == ["FIB501"]
     assert loss_fn.params == before
     # A module from a file has no checker at hand: it knows the ranges only.
     alone = namespace(TEXTS["fiberpo"])["Loss"](None)

@@ -13,7 +13,7 @@ from fibc.analysis.shape import shape
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const
 from fibdsl.builtins import GATES
-from fibdsl.types import Signal
+from fibdsl.types import TOKEN, Signal
 
 Form = Mapping[str, Fraction]
 """A linear combination of symbols: names of the operations that are not themselves linear."""
@@ -105,4 +105,5 @@ def reach(program: ir.Program) -> set[str]:
             symbols[op.name] = frozenset()
         else:
             symbols[op.name] = frozenset().union(*(symbols[name] for name in op.operands))
-    return {program.by_name[symbol].level for symbol in symbols[gated(program)]}
+    # Where every gate drops, G is 1 and depends on nothing.
+    return {program.by_name[symbol].level for symbol in symbols[gated(program)]} or {TOKEN}

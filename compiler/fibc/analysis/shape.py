@@ -54,6 +54,14 @@ class Shape:
         return len(self.pieces) == 1 and self.identity_at_zero
 
     @property
+    def clips(self) -> bool:
+        """Whether it is x up to its budget and its budget beyond."""
+        if len(self.pieces) != 2 or not self.identity_at_zero or self.jumps:
+            return False
+        last = self.pieces[1]
+        return last.slope.constant == 0 and last.intercept.constant == 1
+
+    @property
     def zero(self) -> bool:
         """Whether it is 0 everywhere."""
         return all(p.slope.constant == 0 == p.intercept.constant for p in self.pieces)

@@ -93,8 +93,8 @@ def _trust_region(facts: Facts, plain: Promise) -> Iterator[tuple[str, Promise]]
             replace(plain, tv=gate.budget.upper, over=gate.over),
         )
         return
-    most = largest_deviation(facts)
-    if most < float("inf"):
+    most = float(largest_deviation(facts))
+    if 0 < most < float("inf"):
         # Up, to three digits: a bound that a person would write.
         unit = 10.0 ** (math.floor(math.log10(most)) - 2)
         rounded = float(f"{math.ceil(most / unit) * unit:.6g}")

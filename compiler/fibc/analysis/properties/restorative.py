@@ -31,7 +31,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
             if len(pieces) < 2 or not shape(GATES[op.kind]).identity_at_zero:
                 return None
             piece = found.part.piece
-            if acts and piece is pieces[1] and not piece.slope.at(k).high < 0:
+            if acts and piece is pieces[1] and not (-piece.slope.at(k)).positive:
                 return None
     return f"beyond its budget the gate at `{promise.at}` falls" if gates else None
 
@@ -59,9 +59,14 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
                 if op.name.endswith((".up", ".down")) and not op.name.endswith(lean):
                     continue
                 x = float(trial.run.values[op.x][cell])
-                acts = op.side is None or (x >= 0) == (op.side > 0)
                 state = interp.gate_state(op, trial.run)
-                if acts and abs(x) > _first_end(facts, gate, x, op) and state.slope[cell] >= 0:
+                # Further out than the piece just beyond the budget it need not fall: it is zeroed.
+                acts = op.side is None or (x >= 0) == (op.side > 0)
+                acts = acts and int(state.regime[cell]) <= 1
+                end = _first_end(facts, gate, x, op)
+                if op.budget is not None:
+                    end = float(trial.run.values[op.budget][cell])
+                if acts and abs(x) > end and state.slope[cell] >= 0:
                     drift = "drifts" if level == facts.objective.coarsest_gated else "deviates"
                     regime = GATES[op.kind].pieces[int(state.regime[cell])].regime
                     return trial.witness(

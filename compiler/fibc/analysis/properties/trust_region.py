@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
+from fibc.analysis.shape import shape
 from fibc.analysis.witness import Witness
-from fibc.ir.interval import hull
+from fibc.ir.interval import Real, hull
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 from fibdsl.types import TOKEN, TRAJECTORY
@@ -25,7 +26,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
     if proof is not None:
         return proof
     largest = largest_deviation(facts)
-    return None if largest > bound.low else f"|G - 1| is at most {largest:.6g}"
+    return None if largest > bound.low else f"|G - 1| is at most {float(largest):.6g}"
 
 
 def _by_censor(facts: Facts, promise: Promise) -> str | None:
@@ -37,6 +38,8 @@ def _by_censor(facts: Facts, promise: Promise) -> str | None:
     gate = objective.gates[TOKEN]
     if not gate.rule.neighbours or objective.coarsest_gated != TOKEN or gate.pessimistic:
         return None
+    if not shape(gate.rule).clips:
+        return None
     assert gate.budget is not None
     assert gate.over is not None
     whole = names.index(gate.over) <= names.index(cells(facts, promise))
@@ -45,10 +48,10 @@ def _by_censor(facts: Facts, promise: Promise) -> str | None:
     return f"`censor` holds sum |G - 1| in each `{gate.over}`" if whole and fits else None
 
 
-def largest_deviation(facts: Facts) -> float:
-    """What |G - 1| is at most, for any token."""
+def largest_deviation(facts: Facts) -> Real:
+    """What |G - 1| is at most, for any token; exact, so that a budget is not above itself."""
     G = hull(facts.tight_ranges)
-    return float(max(G.high - 1, 1 - G.low))
+    return max(G.high - 1, 1 - G.low)
 
 
 def cells(facts: Facts, promise: Promise) -> str:
@@ -89,7 +92,7 @@ def because(facts: Facts, promise: Promise) -> Because:
             (Label(gate.span, "this gate"),),
         )
     return Because(
-        f"the gates keep |G - 1| at most {largest_deviation(facts):.6g} for each token, and no "
+        f"the gates keep |G - 1| at most {float(largest_deviation(facts)):.6g} for each token, and no "
         f"`censor` holds its mean over a `{cells(facts, promise)}`",
         "raise the bound, narrow the budgets, or use `censor` over that level",
     )

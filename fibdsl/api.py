@@ -57,10 +57,16 @@ def load(
 
 
 def load_text(
-    text: str, /, *, objective: str | None = None, path: str = "<string>", **values: float
+    text: str,
+    /,
+    *,
+    objective: str | None = None,
+    path: str = "<string>",
+    promises: bool = True,
+    **values: float,
 ) -> Objective:
     """Like `load`, from the text of a spec."""
-    return _load(Source(path, text), objective, values)
+    return _load(Source(path, text), objective, values, promises)
 
 
 def check(*paths: str | Path) -> list[Diagnostic]:

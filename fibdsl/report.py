@@ -94,7 +94,8 @@ def table(result: EvalReport) -> str:
     lines = [
         f"{result.objective}  ({result.spec})",
         f"  params         {params}",
-        f"  batch          {result.trajectories} trajectories, {result.tokens} tokens",
+        f"  batch          {_number(result.trajectories, 'trajectory', 'trajectories')}, "
+        f"{_number(result.tokens, 'token', 'tokens')}",
         f"  loss           {result.loss:.9g}",
         f"  gradient norm  {result.gradient_norm:.6g}",
         "",
@@ -120,3 +121,7 @@ def table(result: EvalReport) -> str:
         if name in result.metrics:
             lines.append(f"  {name:<18}{result.metrics[name]:.6g}")
     return "\n".join(lines)
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

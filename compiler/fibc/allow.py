@@ -73,13 +73,13 @@ def apply(diagnostics: Diagnostics) -> None:
     diagnostics.found = kept
     for allowance in allowed:
         if judged and allowance not in used:
-            diagnostics.add(
-                UNUSED, f"no {allowance.code} is found here", allowance.span, "delete the comment"
-            )
+            others = any(a.span == allowance.span and a in used for a in allowed)
+            help = f"delete `{allowance.code}` from it" if others else "delete the comment"
+            diagnostics.add(UNUSED, f"no {allowance.code} is found here", allowance.span, help)
 
 
 def _allowances(source: Source, diagnostics: Diagnostics) -> Iterator[Allowance]:
-    lints = {rule.code for rule in (*(lint.rule for lint in LINTS), *RECORDS)}
+    lints = {lint.rule.code: lint.rule.name for lint in LINTS}
     for comment in _TEXT_OR_COMMENT.finditer(source.text):
         form = _ALLOW.fullmatch(comment.group())
         if form is None:
@@ -95,15 +95,21 @@ def _allowances(source: Source, diagnostics: Diagnostics) -> Iterator[Allowance]
             yield Allowance(code, line, span)
 
 
-def _problem(word: str, codes: list[str], reason: str, lints: set[str]) -> tuple[str, str] | None:
+def _problem(
+    word: str, codes: list[str], reason: str, lints: dict[str, str]
+) -> tuple[str, str] | None:
     """What is wrong with a comment, and how to mend it."""
     if word != "allow" or not codes:
         return "this is not of the form of an allowance", _FORM
     for code in codes:
         if code in RULES and RULES[code].severity is Severity.ERROR:
             return f"{code} is an error; only lints can be allowed", "mend what it finds"
+        if code in (UNUSED.code, MALFORMED.code):
+            return f"{code} is about comments like this one and cannot be allowed", "delete it"
         if code not in lints:
-            return f"unknown lint `{code}`", nearest(code, sorted(lints))
+            named = next((c for c, name in lints.items() if name == code), None)
+            help = f"write its code, {named}" if named else nearest(code, sorted(lints))
+            return f"unknown lint `{code}`", help
     if not reason.strip():
         return "an allowance needs a reason", _FORM
     return None

@@ -30,6 +30,7 @@ _SHOWN = {
     "COLON": "`:`",
     "EQUAL": "`=`",
     "LESSTHAN": "`<`",
+    "_LESSEQUAL": "`<=`",
     "PLUS": "`+`",
     "MINUS": "`-`",
     "STAR": "`*`",

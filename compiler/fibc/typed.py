@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fibc.ir.interval import Interval
-from fibc.ir.scalar import Scalar
+from fibc.ir.scalar import Scalar, show_scalar
 from fibc.resolved import ReduceStep
 from fibdsl.builtins import GateRule
 from fibdsl.source import Span
@@ -66,6 +66,7 @@ class Promise:
     def __str__(self) -> str:
         words = [self.property]
         words += [f"at {self.at}"] if self.at else []
+        words += [f"tv <= {show_scalar(self.tv)}"] if self.tv else []
         words += [f"over {self.over}"] if self.over else []
         words += [f"in {self.within}"] if self.within else []
         return " ".join(words)

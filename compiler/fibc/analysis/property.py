@@ -51,7 +51,6 @@ class Property:
         prove: a reason that holds for every batch, or None.
         refute: a batch on which it fails, at the facts' one set of parameter values, or None.
         because: why it is not proved.
-        standard: the promise to decide where nobody wrote one (`fib explain`), or None.
     """
 
     name: str

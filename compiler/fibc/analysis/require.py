@@ -28,6 +28,6 @@ def decide_promises(facts: Facts, diagnostics: Diagnostics) -> None:
                 "FIB502",
                 f"`{promise.property}` could not be proved: {verdict.reason}",
                 promise.span,
-                f"{verdict.help}; or `assume` it" if verdict.help else "`assume` it",
+                f"{verdict.help}; or `assume` it",
                 labels=verdict.labels,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from fibc.ir import nodes as ir
-from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Param, Scalar
+from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Param, show_scalar
 
 
 def show(program: ir.Program) -> str:
@@ -38,17 +38,3 @@ def show_op(op: ir.Op) -> str:
             shown = str(value)
         parts.append(shown if f.name in ("x", "coarse", "fine") else f"{f.name}={shown}")
     return " ".join(parts)
-
-
-def show_scalar(scalar: Scalar) -> str:
-    match scalar:
-        case Const(value):
-            return f"{value:.17g}"
-        case Param(name) | Count(name):
-            return name
-        case Negate(operand):
-            return f"-({show_scalar(operand)})"
-        case Log(operand):
-            return f"log({show_scalar(operand)})"
-        case Binary(operator, left, right):
-            return f"({show_scalar(left)} {operator} {show_scalar(right)})"

@@ -133,3 +133,18 @@ def counted(scalar: Scalar) -> frozenset[str]:
             return counted(left) | counted(right)
         case _:
             return frozenset()
+
+
+def show_scalar(scalar: Scalar) -> str:
+    """The arithmetic as text."""
+    match scalar:
+        case Const(value):
+            return f"{value:.17g}"
+        case Param(name) | Count(name):
+            return name
+        case Negate(operand):
+            return f"-({show_scalar(operand)})"
+        case Log(operand):
+            return f"log({show_scalar(operand)})"
+        case Binary(operator, left, right):
+            return f"({show_scalar(left)} {operator} {show_scalar(right)})"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
+from fibc.ir.interval import Real
 from fibc.lints.lint import Finding, lint
 from fibc.typed import Budget
 from fibdsl.diagnostics.diagnostic import Label
@@ -49,8 +50,8 @@ def token_budget(facts: Facts) -> Iterator[Finding]:
     if token is None or token.budget is None or objective.coarsest_gated == TOKEN:
         return
 
-    def smallest(budget: Budget) -> float:
-        return min(facts.value(budget.upper), facts.value(budget.lower))
+    def smallest(budget: Budget) -> Real:
+        return min(facts.bounds(budget.upper).high, facts.bounds(budget.lower).high)
 
     epsilon = smallest(token.budget)
     if math.isinf(epsilon):
@@ -64,8 +65,8 @@ def token_budget(facts: Facts) -> Iterator[Finding]:
             tokens = math.floor(epsilon / budget) + 1
             yield Finding(
                 token.span,
-                f"the token budget {epsilon:g} is not below the budget {budget:g} at `{level}`: "
-                f"within that no token of a cell of {tokens} or fewer is ever clipped",
+                f"the token budget {float(epsilon):g} is not below the budget {float(budget):g} at "
+                f"`{level}`: within that no token of a cell of {tokens} or fewer is ever clipped",
                 f"with epsilon this large `{level}` is gated before any token is; make it smaller",
                 (Label(gate.span, f"the budget of `{level}`"),),
             )

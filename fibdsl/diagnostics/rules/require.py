@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fibdsl.diagnostics.rules.rule import Rule
+from fibdsl.diagnostics.rules.rule import Fix, Rule
 
 _FIBERPO = """\
 objective o {
@@ -34,6 +34,7 @@ RULES = (
         "the promise is too strong or the gates are not the ones meant.",
         example=_FIBERPO.replace("over trajectory\n}", "over token\n}"),
         mended=_FIBERPO,
+        fix=Fix.UNSAFE,
     ),
     Rule(
         "FIB502",
@@ -44,6 +45,7 @@ RULES = (
         "and none is refuted by a tiny batch. A promise that may stay unproved is an `assume`.",
         example=_CENSOR.format("bounded"),
         mended=_CENSOR.format("trust_region tv <= delta over state"),
+        fix=Fix.UNSAFE,
     ),
     Rule(
         "FIB503",

@@ -33,7 +33,7 @@ class Rule:
         why: what goes wrong if it stays, with a source where there is one.
         example: a spec in which it is found; empty where it is not about a spec.
         mended: the example after the mend, in which it is not; empty where `fix` is NONE.
-        fix: what the mend does to the loss; for errors, which have none, SAFE.
+        fix: what the mend does to the loss; for errors of a spec that has no loss yet, SAFE.
     """
 
     code: str

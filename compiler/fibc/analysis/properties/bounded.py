@@ -56,7 +56,7 @@ def because(facts: Facts, promise: Promise) -> Because:
             )
     found = facts.ranges
     sides = [
-        f"where A {sign} 0, in {G}"
+        f"where A {sign} 0"
         for sign, G in zip((">=", "<"), found.by_advantage, strict=True)
         if math.isinf(G.high) or math.isinf(G.low)
     ]
@@ -66,7 +66,7 @@ def because(facts: Facts, promise: Promise) -> Because:
         if gate.pessimistic
     )
     return Because(
-        f"G is bounded by no number: it is {' and '.join(sides)}",
+        f"nothing bounds G {' and '.join(sides)}",
         "delete `pessimistic`, gate the level that passes, or delete this line",
         labels,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
 from fibc.analysis.witness import Witness
 from fibc.ir.interval import Interval, hull
 from fibc.typed import Promise
+from fibdsl.diagnostics.diagnostic import Label
 
 # Rounding in float64 is no refutation.
 _TOLERANCE = 1e-9
@@ -48,14 +51,19 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
 
 def because(facts: Facts, promise: Promise) -> Because:
     G = hull(facts.tight_ranges)
+    help = "widen the range, or narrow the budgets"
+    gates = facts.objective.gates.values()
+    if any(gate.pessimistic for gate in gates):
+        help += "; a `pessimistic` gate holds one side only"
     return Because(
         f"the gates keep it in {_shown(G)}",
-        "widen the range or narrow the budgets; a `pessimistic` gate holds one side only",
+        help,
+        tuple(Label(g.span, "holds one side") for g in gates if g.pessimistic),
     )
 
 
 def _shown(G: Interval) -> str:
-    return f"[{float(G.low):.6g}, {float(G.high):.6g}]"
+    return f"[{float(G.low):.6g}, {float(G.high):.6g}{')' if math.isinf(G.high) else ']'}"
 
 
 GATED_RATIO = Property(

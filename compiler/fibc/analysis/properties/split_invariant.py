@@ -36,7 +36,7 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
         if program.outermost is not None:
             count = f"n.{program.outermost}.{BATCH}"
             normalizers = {program.outermost: float(trial.run.values[count][0])}
-        parts = 0.0
+        parts, first = 0.0, (rows + 1) // 2
         for half in np.array_split(np.arange(rows), 2):
             batch = batch_of(facts.objective, {n: t[half] for n, t in tensors.items()})
             parts += interp.run(program, batch, facts.values, normalizers).loss
@@ -44,8 +44,9 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
         if abs(parts - whole) > _TOLERANCE * max(1.0, abs(whole)):
             return trial.witness(
                 promise.property,
-                f"the loss is {whole:.6g}; the first {(rows + 1) // 2} rows and the others, "
-                f"with the normalizers of all, add up to {parts:.6g}",
+                f"the loss is {whole:.6g}; those of row{'s' if first > 1 else ''} "
+                f"0{f' to {first - 1}' if first > 1 else ''} and of the others, with the "
+                f"normalizers of all, add up to {parts:.6g}",
             )
     return None
 

@@ -91,9 +91,10 @@ def because(facts: Facts, promise: Promise) -> Because:
             "raise the bound to the budget of the gate, over the same level",
             (Label(gate.span, "this gate"),),
         )
+    largest = float(largest_deviation(facts))
     return Because(
-        f"the gates keep |G - 1| at most {float(largest_deviation(facts)):.6g} for each token, and no "
-        f"`censor` holds its mean over a `{cells(facts, promise)}`",
+        f"the gates keep |G - 1| at most {largest:.6g} for each token, and no `censor` "
+        f" holds its mean over a `{cells(facts, promise)}`",
         "raise the bound, narrow the budgets, or use `censor` over that level",
     )
 

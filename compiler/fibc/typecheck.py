@@ -48,7 +48,7 @@ class _Checker:
                     gates[level] = gate
         if not any(d.code in _INCOMPLETE for d in self.diagnostics.found):
             self.hierarchy()
-        promises = tuple(p for p in map(self.promise, self.spec.requires) if p)
+        promises = self.promises()
         if self.diagnostics.has_errors:
             return None
         aggregates = {
@@ -434,6 +434,16 @@ class _Checker:
 
     # --- promises -------------------------------------------------------------------------------
 
+    def promises(self) -> tuple[Promise, ...]:
+        found: dict[str, Promise] = {}
+        for require in self.spec.requires:
+            promise = self.promise(require)
+            if promise is not None and str(promise) in found:
+                self.error("FIB103", f"`{promise}` is promised twice", require.span, "delete this")
+            elif promise is not None:
+                found[str(promise)] = promise
+        return tuple(found.values())
+
     def promise(self, require: ast.Require) -> Promise | None:
         name, span = require.property.text, require.span
         if name not in PROPERTIES:
@@ -503,4 +513,8 @@ class _Checker:
             )
             raise _BadError
         self.positive(scalar, expr.span, "bound")
+        if scalar == Const(math.inf):
+            help = "write a number, or delete the promise"
+            self.error("FIB504", "an infinite bound promises nothing", expr.span, help)
+            raise _BadError
         return scalar

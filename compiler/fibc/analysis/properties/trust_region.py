@@ -94,7 +94,7 @@ def because(facts: Facts, promise: Promise) -> Because:
     largest = float(largest_deviation(facts))
     return Because(
         f"the gates keep |G - 1| at most {largest:.6g} for each token, and no `censor` "
-        f" holds its mean over a `{cells(facts, promise)}`",
+        f"holds its mean over a `{cells(facts, promise)}`",
         "raise the bound, narrow the budgets, or use `censor` over that level",
     )
 

@@ -26,6 +26,8 @@ from fibdsl.resources import shipped_specs
 from fibdsl.source import Source
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from fibc.batch import Batch
     from fibc.ir.nodes import Program
     from fibdsl.runtime.loss import FusedLoss
@@ -330,11 +332,19 @@ class Objective:
         """The text of the generated module: needs only torch, and is what `compile` runs."""
         return driver.compile_objective(self.typed, self.checked, self.params)
 
-    def compile(self, *, backend: str | Callable[..., Any] | None = "inductor") -> FusedLoss:
+    def compile(
+        self,
+        *,
+        backend: str | Callable[..., Any] | None = "inductor",
+        process_group: ProcessGroup | None = None,
+        gradients: str | None = None,
+    ) -> FusedLoss:
         """The loss as a torch.nn.Module: one fused graph that returns loss and gradient.
 
         Args:
             backend: of torch.compile (a name or a function); None runs the generated code eagerly.
+            process_group: the ranks that hold a batch together (docs/scaling.md).
+            gradients: how their gradients are put together, "averaged" (DDP, FSDP) or "summed".
         """
         text = self.source()
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -344,7 +354,7 @@ class Objective:
         module = types.ModuleType(f"fibdsl_generated_{self.name}_{digest}")
         sys.modules[module.__name__] = module
         exec(builtins.compile(text, filename, "exec"), module.__dict__)
-        loss: FusedLoss = module.Loss(backend)
+        loss: FusedLoss = module.Loss(backend, process_group=process_group, gradients=gradients)
         loss.guard = lambda values: self.with_params(**values)
         return loss
 

@@ -68,7 +68,8 @@ def make_batch(
         logp, old_logp: log-probabilities of the sampled tokens, nats, (B, T) or packed (N,).
         advantages: shape of `logp`.
         mask: bool or 0/1, shape of `logp`; what is under 0 never matters.
-        keys: integer ids, (B,) per trajectory or shaped like `logp`.
+        keys: integer ids, (B,) per trajectory or shaped like `logp`; `trajectory`, (B,), where
+            rows are pieces: those of equal ids are one trajectory.
         cu_seqlens: for packed tensors, the B + 1 row offsets from 0 to N.
 
     Raises:
@@ -176,7 +177,7 @@ def _cells(
     where: Ints,
     shape: tuple[int, ...],
 ) -> tuple[dict[str, int], dict[tuple[str, str], Ints]]:
-    row = rows.of_token[where]
+    row = _trajectories(levels, keys, rows)[rows.of_token[where]]
     names = [level.name for level in levels]
     below = names[: names.index(TRAJECTORY)] if TRAJECTORY in names else []
     cell = {TOKEN: np.arange(len(where)), BATCH: np.zeros(len(where), np.int64)}
@@ -208,6 +209,19 @@ def _cells(
             )
         parents[fine, coarse] = parent
     return sizes, parents
+
+
+def _trajectories(levels: Sequence[Level], keys: Mapping[str, Any], rows: _Rows) -> Ints:
+    """The trajectory of each row: itself, or the one that it is a piece of."""
+    if TRAJECTORY not in keys or any(level.key == TRAJECTORY for level in levels):
+        return np.arange(rows.count)
+    ids = np.asarray(keys[TRAJECTORY])
+    if ids.shape != (rows.count,) or not np.issubdtype(ids.dtype, np.integer):
+        raise BatchError(
+            f"keys['{TRAJECTORY}'] is {ids.dtype} of shape {ids.shape}; it has one integer for "
+            f"each of the {rows.count} rows, equal for pieces of one trajectory"
+        )
+    return _number(ids)
 
 
 def _number(*ids: Ints) -> Ints:

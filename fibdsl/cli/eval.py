@@ -8,6 +8,7 @@ from typing import Any
 
 from fibdsl.cli.options import add_spec, load_spec
 from fibdsl.diagnostics.render.full import render
+from fibdsl.types import TRAJECTORY
 
 _TOKENS = ("logp", "old_logp", "advantages", "mask")
 
@@ -42,9 +43,11 @@ def run(options: argparse.Namespace) -> int:
 
     # A witness shows a promise broken only if the spec that breaks it can be evaluated.
     objective = load_spec(options, promises=False)
-    tensors = read_tensors(options.batch, [*_TOKENS, *objective.keys], ["cu_seqlens"])
+    tensors = read_tensors(options.batch, [*_TOKENS, *objective.keys], ["cu_seqlens", TRAJECTORY])
     batch: dict[str, Any] = {name: tensors[name] for name in _TOKENS}
-    batch["keys"] = {key: tensors[key] for key in objective.keys}
+    # Rows of equal `trajectory` are pieces of one.
+    named = [*objective.keys, *(key for key in (TRAJECTORY,) if key in tensors)]
+    batch["keys"] = {key: tensors[key] for key in named}
     batch["cu_seqlens"] = tensors.get("cu_seqlens")
     evaluation = objective.evaluate(**batch)
     if options.out:

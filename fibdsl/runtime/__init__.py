@@ -4,4 +4,15 @@
 the standard library. `reference.py` gives the interpreter a torch face.
 """
 
-RUNTIME = ("contract", "numerics", "levels", "checks", "layouts", "joint", "loss")
+RUNTIME = (
+    "contract",
+    "numerics",
+    "ranks",
+    "levels",
+    "checks",
+    "layouts",
+    "sharing",
+    "joint",
+    "weights",
+    "loss",
+)

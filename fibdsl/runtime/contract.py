@@ -39,6 +39,9 @@ class Objective:
         measure: (x, advantages, mask, params, levels, *values) -> metrics (M,).
         levels: (name, key or None) from the first level above the token to the coarsest.
         outermost: the level whose cells the loss is a mean over, or None.
+        whole: the level of which a part taken for the whole is another objective, or None where
+            losses of parts of a batch add up.
+        semantic_hash: which loss this is.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Objective:
     levels: tuple[tuple[str, str | None], ...]
     metrics: tuple[str, ...]
     outermost: str | None
+    whole: str | None
+    semantic_hash: str
     loss: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
     measure: Callable[..., Tensor]
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from fibdsl.runtime.contract import Objective
-from fibdsl.runtime.levels import Blocks, Cells, Rows
+from fibdsl.runtime.levels import Blocks, Cells, Exchanged, Level, Pieces, Rows, Tokens
 from fibdsl.runtime.numerics import compute_dtype
+from fibdsl.runtime.ranks import Ranks
+from fibdsl.runtime.sharing import Sharing
 
 
 def joint_padded(
     objective: Objective,
+    ranks: Ranks | None,
+    sharing: Sharing,
     logp: Tensor,
     old_logp: Tensor,
     advantages: Tensor,
@@ -21,17 +23,20 @@ def joint_padded(
     params: Tensor,
     normalizer: Tensor,
     parents: tuple[Tensor, ...],
+    sizes: tuple[Tensor, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, d loss / d logp, metrics) of a padded batch, in one graph."""
-    levels = _levels(objective, Rows(), logp.shape[0], parents)
+    levels = _levels(objective, Rows(ranks), logp.shape[0], parents, sizes, ranks, sharing)
     loss, grad, metrics = _joint(
-        objective, logp, old_logp, advantages, mask, params, normalizer, levels
+        objective, logp, old_logp, advantages, mask, params, normalizer, levels, ranks
     )
     return loss, grad.to(logp.dtype), metrics
 
 
 def joint_packed(
     objective: Objective,
+    ranks: Ranks | None,
+    sharing: Sharing,
     logp: Tensor,
     old_logp: Tensor,
     advantages: Tensor,
@@ -39,6 +44,7 @@ def joint_packed(
     params: Tensor,
     normalizer: Tensor,
     parents: tuple[Tensor, ...],
+    sizes: tuple[Tensor, ...],
     source: Tensor,
     inside: Tensor,
     row: Tensor,
@@ -47,7 +53,8 @@ def joint_packed(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same for packed tokens (N,), gathered into blocks and back inside the graph."""
     rows = cu_seqlens.shape[0] - 1
-    levels = _levels(objective, Blocks(row, rows), rows, parents)
+    blocks = Blocks(row, rows, ranks)
+    levels = _levels(objective, blocks, rows, parents, sizes, ranks, sharing)
     loss, grad, metrics = _joint(
         objective,
         logp[source],
@@ -57,6 +64,7 @@ def joint_packed(
         params,
         normalizer,
         levels,
+        ranks,
     )
     return loss, grad.reshape(-1)[position].to(logp.dtype), metrics
 
@@ -69,7 +77,8 @@ def _joint(
     mask: Tensor,
     params: Tensor,
     normalizer: Tensor,
-    levels: dict[str, Any],
+    levels: dict[str, Level],
+    ranks: Ranks | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = compute_dtype(logp.dtype)
     # `where`, never a product: what is under the mask may be NaN.
@@ -83,23 +92,45 @@ def _joint(
         return loss, (loss, values)
 
     grad, (loss, values) = torch.func.grad(loss_of, has_aux=True)(x)
-    metrics = objective.measure(x, advantages, weight, params, levels, *values)
+    counted = objective.measure(x, advantages, weight, params, levels, *values)
+    if ranks is not None:
+        counted = ranks.reduced(counted)
+    metrics = counted[:, 0] / counted[:, 1].clamp(min=1)
     return loss, torch.where(mask, grad, 0.0), metrics
 
 
 def _levels(
-    objective: Objective, rows: Any, n_rows: int, parents: tuple[Tensor, ...]
-) -> dict[str, Any]:
+    objective: Objective,
+    rows: Rows | Blocks,
+    n_rows: int,
+    parents: tuple[Tensor, ...],
+    sizes: tuple[Tensor, ...],
+    ranks: Ranks | None,
+    sharing: Sharing,
+) -> dict[str, Level]:
     """For each level, how the next finer one sums into it."""
-    levels: dict[str, Any] = {}
-    names = [name for name, _ in objective.levels]
-    keyed = iter(parents)
-    for index, name in enumerate(names):
-        if name == "trajectory":
-            # Directly above the token a trajectory is a row; above turns, say, it is a cell.
-            levels[name] = rows if index == 0 else Cells(next(keyed), n_rows)
+    levels: dict[str, Level] = {"token": Tokens(ranks)}
+    keyed, lengths = iter(parents), iter(sizes)
+
+    def between(own: Cells | Pieces) -> Level:
+        return own if ranks is None else Exchanged(own, ranks)
+
+    for index, (name, _) in enumerate(objective.levels):
+        direct = name == "trajectory" and index == 0
+        if index == sharing.first:
+            cells = Cells(next(keyed), next(lengths).numel())
+            levels[name] = between(Pieces(rows, cells) if direct else cells)
+        elif index > sharing.first:
+            levels[name] = Cells(next(keyed), next(lengths).numel(), ranks, shared=True)
+        elif direct:
+            levels[name] = rows
         else:
             parent = next(keyed)
-            levels[name] = Cells(parent, parent.numel())
+            # A trajectory above turns, say, is a cell.
+            size = n_rows if name == "trajectory" else parent.numel()
+            levels[name] = Cells(parent, size, ranks)
+    if sharing.beside:
+        pieces = Pieces(rows, Cells(next(keyed), next(lengths).numel()))
+        levels["trajectory"] = between(pieces)
     levels.setdefault("trajectory", rows)
     return levels

@@ -6,14 +6,13 @@ cells are as large as the next finer level, whose count they cannot exceed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fibdsl.runtime.checks import require
-from fibdsl.runtime.contract import Objective
 
 BLOCK = 64
 """Tokens a block of the packed layout: rows are cut into blocks, each summed densely."""
@@ -57,7 +56,7 @@ def cut_blocks(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
 
 
 def parent_cells(
-    objective: Objective,
+    levels: Sequence[tuple[str, str | None]],
     keys: Mapping[str, Tensor],
     mask: Tensor,
     layout: BlockLayout | None,
@@ -65,21 +64,13 @@ def parent_cells(
 ) -> tuple[Tensor, ...]:
     """For each keyed level (and for a trajectory above one) the cell that each finer cell is in.
 
-    Cells are numbered from 0; numbers not used are empty cells. Checks that every cell lies in one
-    coarser cell.
+    `levels` is the chain from the first level above the token. Cells are numbered from 0; numbers
+    not used are empty cells. Checks that every cell lies in one coarser cell.
     """
-    if not any(key for _, key in objective.levels):
+    if not any(key for _, key in levels):
         return ()
-    if layout is None:
-        valid = mask
-        rows = mask.shape[0]
-        row = torch.arange(rows, device=mask.device)[:, None].expand_as(mask)
-    else:
-        assert cu_seqlens is not None
-        valid = mask[layout.source] & layout.inside
-        rows = cu_seqlens.shape[0] - 1
-        row = layout.row[:, None].expand_as(valid)
-    names = [name for name, _ in objective.levels]
+    valid, row, rows = places(mask, layout, cu_seqlens)
+    names = [name for name, _ in levels]
     inner = names[: names.index("trajectory")] if "trajectory" in names else []
     parents: list[Tensor] = []
     # The cell of each unit at the level reached, and which units count. Units are tokens up to the
@@ -87,19 +78,15 @@ def parent_cells(
     own: Tensor | None = None
     finer = "token"
     tokens = valid
-    for name, key in objective.levels:
+    for name, key in levels:
         if key is None:
             if own is not None:
                 parents.append(_parent(own, row, valid, "the rows of the batch", name, finer))
-            valid = _row_any(tokens, row, rows)
+            valid = row_any(tokens, row, rows)
             own = torch.arange(rows, device=mask.device)
         else:
-            ids = _ids(name, key, keys, rows, mask, layout, valid is tokens)
-            per_row = ids.dim() == 1
-            if per_row and valid is tokens:
-                ids = ids[row]
-            elif not per_row and valid is not tokens:
-                ids = _row_ids(ids, tokens, row, rows, f"keys['{key}'] (level '{name}')")
+            ids = level_ids(name, key, keys, rows, mask, layout, valid is tokens)
+            ids = of_units(ids, valid is tokens, tokens, row, rows, f"keys['{key}']", name)
             cell = _number(ids, row if name in inner else None)
             if own is None:
                 parents.append(cell)
@@ -110,7 +97,31 @@ def parent_cells(
     return tuple(parents)
 
 
-def _ids(
+def places(
+    mask: Tensor, layout: BlockLayout | None, cu_seqlens: Tensor | None
+) -> tuple[Tensor, Tensor, int]:
+    """Which places of the (padded or block) layout hold a token that counts, and in which row each
+    place is, both (lines, width); and the number of rows."""
+    if layout is None:
+        row = torch.arange(mask.shape[0], device=mask.device)[:, None].expand_as(mask)
+        return mask, row, mask.shape[0]
+    assert cu_seqlens is not None
+    valid = mask[layout.source] & layout.inside
+    return valid, layout.row[:, None].expand_as(valid), cu_seqlens.shape[0] - 1
+
+
+def of_units(
+    ids: Tensor, per_token: bool, tokens: Tensor, row: Tensor, rows: int, what: str, name: str
+) -> Tensor:
+    """The ids of units, which are tokens or rows, from ids given one a token or one a row."""
+    if ids.dim() == 1 and per_token:
+        return ids[row]
+    if ids.dim() != 1 and not per_token:
+        return _row_ids(ids, tokens, row, rows, f"{what} (level '{name}')")
+    return ids
+
+
+def level_ids(
     name: str,
     key: str,
     keys: Mapping[str, Tensor],
@@ -146,7 +157,7 @@ def _ids(
     )
 
 
-def _row_any(valid: Tensor, row: Tensor, rows: int) -> Tensor:
+def row_any(valid: Tensor, row: Tensor, rows: int) -> Tensor:
     """Whether any token of each row counts, bool (rows,)."""
     found = torch.zeros(rows, dtype=torch.int64, device=valid.device)
     by_line = valid.any(-1).to(torch.int64)
@@ -164,7 +175,7 @@ def _row_ids(ids: Tensor, valid: Tensor, row: Tensor, rows: int, what: str) -> T
         0, line, torch.where(valid, ids, high).amin(-1), "amin"
     )
     require(
-        ((largest == smallest) | ~_row_any(valid, row, rows)).all(),
+        ((largest == smallest) | ~row_any(valid, row, rows)).all(),
         f"{what} splits a trajectory: two of its tokens have different ids; "
         "each trajectory must lie in one cell",
     )

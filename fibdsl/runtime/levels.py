@@ -1,12 +1,52 @@
-"""Levels: sums over the children of each cell, and lifts to them."""
+"""Levels: sums over the children of each cell, lifts to them, and sums over all cells.
+
+With several ranks the cells of a level are either this rank's own, or shared: then every rank has
+all of them, with the same values. A sum from own into shared cells is a sum over ranks, and a lift
+back shares out what depends on a shared value; within shared cells every rank computes the same.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from fibdsl.runtime.ranks import Ranks
 
-class Rows:
+
+class Level:
+    """What every level can do.
+
+    Args:
+        ranks: the ranks a batch is spread over; None for one.
+        shared: whether every rank has all cells of the level.
+    """
+
+    def __init__(self, ranks: Ranks | None = None, shared: bool = False) -> None:
+        self.ranks = ranks
+        self.shared = shared
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all cells of all ranks (0-dim)."""
+        own = total(values)
+        return own if self.ranks is None or self.shared else self.ranks.sum(own)
+
+    def average(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Of the mean of `values` where `weight` is 1: sum and count, (2,); those of all ranks add
+        up."""
+        return self.fraction(total(values * weight), weight)
+
+    def fraction(self, counted: Tensor, weight: Tensor) -> Tensor:
+        """`counted` of all cells with weight 1, as sum and count, (2,)."""
+        pair = torch.stack([counted, total(weight)])
+        # What every rank has is counted by every rank.
+        return pair / self.ranks.size if self.ranks is not None and self.shared else pair
+
+
+class Tokens(Level):
+    """The tokens themselves."""
+
+
+class Rows(Level):
     """Padded tokens (B, T) in trajectories (B,)."""
 
     def sum(self, values: Tensor) -> Tensor:
@@ -16,10 +56,11 @@ class Rows:
         return values.unsqueeze(-1)
 
 
-class Blocks:
+class Blocks(Level):
     """Packed tokens, in blocks (n, BLOCK) each of one trajectory, in trajectories (B,)."""
 
-    def __init__(self, row: Tensor, rows: int) -> None:
+    def __init__(self, row: Tensor, rows: int, ranks: Ranks | None = None) -> None:
+        super().__init__(ranks)
         self.row = row
         self.rows = rows
 
@@ -30,13 +71,16 @@ class Blocks:
         return values[self.row].unsqueeze(-1)
 
 
-class Cells:
+class Cells(Level):
     """Cells, or tokens, in the coarser cells that `parent` names.
 
     There can be no more coarser cells than finer ones, so `size` needs no count of the ids.
     """
 
-    def __init__(self, parent: Tensor, size: int) -> None:
+    def __init__(
+        self, parent: Tensor, size: int, ranks: Ranks | None = None, shared: bool = False
+    ) -> None:
+        super().__init__(ranks, shared)
         self.parent = parent
         self.size = size
 
@@ -46,6 +90,36 @@ class Cells:
 
     def lift(self, values: Tensor) -> Tensor:
         return values[self.parent]
+
+
+class Pieces(Level):
+    """Tokens in trajectories of which a row, or a rank, may hold a piece only."""
+
+    def __init__(self, rows: Rows | Blocks, pieces: Cells) -> None:
+        super().__init__(pieces.ranks, pieces.shared)
+        self.rows = rows
+        self.pieces = pieces
+
+    def sum(self, values: Tensor) -> Tensor:
+        return self.pieces.sum(self.rows.sum(values))
+
+    def lift(self, values: Tensor) -> Tensor:
+        return self.rows.lift(self.pieces.lift(values))
+
+
+class Exchanged(Level):
+    """This rank's cells, or tokens, in cells that every rank has."""
+
+    def __init__(self, own: Cells | Pieces, ranks: Ranks) -> None:
+        super().__init__(ranks, shared=True)
+        self.own = own
+        self.between = ranks
+
+    def sum(self, values: Tensor) -> Tensor:
+        return self.between.sum(self.own.sum(values))
+
+    def lift(self, values: Tensor) -> Tensor:
+        return self.own.lift(self.between.share(values))
 
 
 def present(count: Tensor) -> Tensor:
@@ -63,16 +137,11 @@ def total(values: Tensor) -> Tensor:
     return values.sum() if values.dim() < 2 else values.sum(-1).sum()
 
 
-def average(values: Tensor, weight: Tensor) -> Tensor:
-    """The mean of `values` where `weight` is 1 (0-dim); 0 where there is nothing to average."""
-    return total(values * weight) / total(weight).clamp(min=1)
-
-
-def shares(regime: Tensor, regimes: int, counted: Tensor, weight: Tensor) -> Tensor:
-    """The weight `counted` of the cells in each regime, (regimes,), over all of `weight`.
+def regime_counts(regime: Tensor, regimes: int, counted: Tensor) -> Tensor:
+    """The weight `counted` of the cells in each regime, (regimes,).
 
     The first regime has what the others leave, so that each sum runs over the cells once.
     """
     others = [total(torch.where(regime == i, counted, 0.0)) for i in range(1, regimes)]
     first = total(counted) - sum(others)
-    return torch.stack([first, *others]) / total(weight).clamp(min=1)
+    return torch.stack([first, *others])

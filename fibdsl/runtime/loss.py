@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import contextlib
 import math
+import struct
+import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed
 import torch.fx.experimental._config
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from fibdsl.runtime.checks import as_bool, check_tokens
 from fibdsl.runtime.contract import LossOutput, Objective
 from fibdsl.runtime.joint import joint_packed, joint_padded
-from fibdsl.runtime.layouts import cut_blocks, parent_cells
+from fibdsl.runtime.layouts import cut_blocks
 from fibdsl.runtime.numerics import compute_dtype
+from fibdsl.runtime.ranks import Ranks
+from fibdsl.runtime.sharing import Sharing, in_pieces, numbered, own_cells
+from fibdsl.runtime.weights import Weights
 
 
 class _SavedGradient(torch.autograd.Function):
     """Computes loss and gradient together; the backward pass only scales."""
 
     @staticmethod
-    def forward(ctx: Any, logp: Tensor, joint: Callable[[Tensor], Any]) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logp: Tensor, joint: Callable[[Tensor], Any], scale: float
+    ) -> tuple[Tensor, Tensor]:
         loss, grad, metrics = joint(logp)
         ctx.save_for_backward(grad)
+        ctx.scale = scale
         ctx.mark_non_differentiable(metrics)
         return loss, metrics
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        return grad * grad_loss.to(grad.dtype), None
+        return grad * (grad_loss * ctx.scale).to(grad.dtype), None, None
 
 
 _SIZES: Any = torch.fx.experimental._config
+
+_GRADIENTS = ("averaged", "summed")
 
 
 def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -45,12 +57,25 @@ def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager
     return contextlib.nullcontext()
 
 
+class _Call(NamedTuple):
+    """One call, checked: the function to run and what it takes besides logp."""
+
+    joint: Callable[[Tensor], Any]
+    logp: Tensor
+    mask: Tensor
+
+
 class FusedLoss(torch.nn.Module):
     """A policy loss with its gradient, compiled into one graph a layout and number type.
 
     Args:
         backend: of torch.compile (a name or a function); None runs the same code eagerly, for
             debugging.
+        process_group: the ranks that hold a batch together, each some of its rows; every rank of
+            the group calls the loss the same number of times. None: a batch is one call.
+        gradients: how the ranks' gradients are put together, needed with `process_group`:
+            "averaged" as by DDP and FSDP, or "summed". Loss and metrics are those of the whole
+            batch on every rank either way.
         guard: called with all values before any change; raises to refuse it (an attribute).
         **params: values of the objective's parameters; the others have their defaults.
 
@@ -63,29 +88,49 @@ class FusedLoss(torch.nn.Module):
         objective: Objective,
         /,
         backend: str | Callable[..., Any] | None = "inductor",
+        *,
+        process_group: ProcessGroup | None = None,
+        gradients: str | None = None,
         **params: float,
     ) -> None:
         super().__init__()
+        if (process_group is None) != (gradients is None):
+            raise ValueError(
+                "`gradients` says how the ranks of `process_group` put their gradients together: "
+                "give both, gradients='averaged' under DDP and FSDP, or neither"
+            )
+        if gradients is not None and gradients not in _GRADIENTS:
+            raise ValueError(f"gradients is 'averaged' or 'summed', not {gradients!r}")
         self.objective = objective
+        self._ranks = None if process_group is None else Ranks(process_group)
+        averaged = self._ranks is not None and gradients == "averaged"
+        self._scale = float(self._ranks.size) if averaged and self._ranks else 1.0
         self.guard: Callable[[dict[str, float]], object] | None = None
         self._values = {name: p.default for name, p in objective.params.items()}
         self._vectors: dict[torch.device, Tensor] = {}
         self._unset: dict[torch.device, Tensor] = {}
         self.set_params(**params)
 
-        def prepare(function: Callable[..., Any]) -> Callable[..., Any]:
-            if backend is None:
-                return function
-            return torch.compile(function, backend=backend, fullgraph=True, dynamic=True)
+        self._backend = backend
+        self._compiled: dict[tuple[bool, Sharing], Callable[..., Any]] = {}
 
-        # Fresh functions, so that each module has a cache of compiled graphs of its own.
-        def padded(*tensors: Any) -> tuple[Tensor, Tensor, Tensor]:
-            return joint_padded(objective, *tensors)
+    def _function(self, packed: bool, sharing: Sharing) -> Callable[..., Any]:
+        """The compiled graph for a layout. Which levels are shared is part of the code."""
+        key = packed, sharing
+        if key not in self._compiled:
+            objective, ranks = self.objective, self._ranks
+            joint = joint_packed if packed else joint_padded
 
-        def packed(*tensors: Any) -> tuple[Tensor, Tensor, Tensor]:
-            return joint_packed(objective, *tensors)
+            # A fresh function, so that each module has a cache of compiled graphs of its own.
+            def function(*tensors: Any) -> tuple[Tensor, Tensor, Tensor]:
+                return joint(objective, ranks, sharing, *tensors)
 
-        self._padded, self._packed = prepare(padded), prepare(packed)
+            self._compiled[key] = (
+                function
+                if self._backend is None
+                else torch.compile(function, backend=self._backend, fullgraph=True, dynamic=True)
+            )
+        return self._compiled[key]
 
     @property
     def params(self) -> dict[str, float]:
@@ -137,6 +182,7 @@ class FusedLoss(torch.nn.Module):
         *,
         cu_seqlens: Tensor | None = None,
         normalizers: Mapping[str, float | Tensor] | None = None,
+        whole_cells: bool = False,
     ) -> LossOutput:
         """The loss of a batch.
 
@@ -149,44 +195,139 @@ class FusedLoss(torch.nn.Module):
             mask: bool or 0/1, shape of `logp`. What is under 0 never matters, NaN included.
             keys: integer ids of the cells of each keyed level, (B,) a trajectory or shaped like
                 `logp`. Ids of levels finer than the trajectory count within it. Ids the
-                objective has no level for are not looked at.
+                objective has no level for are not looked at. `trajectory`, (B,): rows of equal ids
+                are pieces of one trajectory.
             cu_seqlens: for packed tensors: int32 or int64 (B + 1,), row offsets from 0 to N.
             normalizers: where the batch is part of a larger one: the number of outermost cells
                 (tokens, trajectories, ...) of the whole, by level name, 1 or more. Losses and
-                gradients of the parts then add up, as long as no cell that is gated, that a
-                censor shares, or that `reduce` names lies in two parts.
+                gradients of the parts then add up. Refused where they would not: see `weigh`.
+            whole_cells: that no cell that is gated, that a censor shares, or that `reduce` names
+                lies in two parts (or on two ranks that no `process_group` joins), so that parts may
+                be evaluated by themselves.
 
         Returns:
-            The loss (0-dim, float32 or better) and the metrics.
+            The loss (0-dim, float32 or better) and the metrics; of the whole batch on every rank.
 
         Raises:
-            ValueError: shapes, ranges, missing or contradictory keys, naming tensor and level.
+            ValueError: shapes, ranges, missing or contradictory keys, naming tensor and level; a
+                part of a batch whose loss is no part of the loss, naming the level.
             TypeError: a tensor of the wrong type.
         """
-        tokens = {"logp": logp, "old_logp": old_logp, "advantages": advantages, "mask": mask}
-        check_tokens(tokens, cu_seqlens)
-        mask = as_bool(mask)
-        layout = None if cu_seqlens is None else cut_blocks(cu_seqlens, logp.shape[0])
-        parents = parent_cells(self.objective, keys or {}, mask, layout, cu_seqlens)
+        self._refuse_parts(normalizers, whole_cells)
+        call = self._call(logp, old_logp, advantages, mask, keys, cu_seqlens, normalizers)
+        loss, metrics = _SavedGradient.apply(call.logp, call.joint, self._scale)  # type: ignore[no-untyped-call]
+        return LossOutput(loss, self._named(metrics))
+
+    def weigh(
+        self,
+        logp: Tensor,
+        old_logp: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        keys: Mapping[str, Tensor] | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+        stale: bool = False,
+    ) -> Weights:
+        """The exact gradient of a batch that is trained in micro-batches.
+
+        Give all rows of the mini-batch (of this rank, with a `process_group`) and their
+        log-probabilities from a forward pass without gradient; on the first step after sampling
+        these are `old_logp`, and no such pass is needed. Then `Weights.part` is the loss of each
+        micro-batch. Other arguments, errors and metrics are those of a call.
+
+        Args:
+            stale: that `logp` is from an earlier pass, of another policy than the one trained: an
+                approximation, which saves the pass. The metrics then hold `approximate/stale`, 1.
+        """
+        call = self._call(logp.detach(), old_logp, advantages, mask, keys, cu_seqlens, None)
+        loss, grad, metrics = call.joint(call.logp)
+        weights = grad * self._scale if self._scale != 1.0 else grad
+        named = self._named(metrics)
+        if stale:
+            named["approximate/stale"] = torch.ones_like(loss)
+        return Weights(loss, named, weights, call.logp, call.mask, stale)
+
+    def _named(self, metrics: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.objective.metrics, metrics.unbind(), strict=True))
+
+    def _refuse_parts(self, normalizers: Mapping[str, Any] | None, whole_cells: bool) -> None:
+        """A part's own aggregates and counts make another objective of it, silently."""
+        name, level = self.objective.name, self.objective.whole
+        if self._ranks is not None:
+            if normalizers:
+                raise ValueError(
+                    "normalizers have no effect with a process_group, whose ranks count together; "
+                    "cut a batch by `weigh`"
+                )
+            return
+        if whole_cells:
+            return
+        if normalizers and level is not None:
+            raise ValueError(
+                f"'{name}' looks at whole cells of level '{level}', and normalizers say that this "
+                f"is a part of a batch: a part of a '{level}' would be taken for the whole. Weigh "
+                f"the whole batch first (`weigh`), or say whole_cells=True if every '{level}' is "
+                "in one part"
+            )
+        if normalizers is None and _ranks_running() > 1:
+            raise ValueError(
+                f"torch.distributed runs {_ranks_running()} ranks, and '{name}' would be averaged "
+                "over the rows of this one"
+                + (f" and take its part of a '{level}' for the whole" if level else "")
+                + ". Compile it with process_group=..., or say whole_cells=True (and the "
+                "normalizers of the whole) if each rank's rows are a batch of their own"
+            )
+
+    def _call(
+        self,
+        logp: Tensor,
+        old_logp: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        keys: Mapping[str, Tensor] | None,
+        cu_seqlens: Tensor | None,
+        normalizers: Mapping[str, float | Tensor] | None,
+    ) -> _Call:
+        """Checks the arguments, on all ranks together, and numbers the cells."""
+        ranks = self._ranks
+        error: Exception | None = None
+        given = logp
+        try:
+            if ranks is not None and isinstance(logp, Tensor) and logp.numel() == 0:
+                # A rank without rows takes part with one that is all mask.
+                logp, old_logp, advantages, mask, keys, cu_seqlens = _nothing(
+                    logp, old_logp, keys, cu_seqlens
+                )
+            tokens = {"logp": logp, "old_logp": old_logp, "advantages": advantages, "mask": mask}
+            check_tokens(tokens, cu_seqlens)
+            mask = as_bool(mask)
+            normalizer = self._normalizer(normalizers, logp.device)
+            layout = None if cu_seqlens is None else cut_blocks(cu_seqlens, logp.shape[0])
+            own = own_cells(self.objective, keys or {}, mask, layout, cu_seqlens, ranks)
+        except (ValueError, TypeError) as found:
+            error = found
+        if ranks is not None:
+            ranks.agree(error, self._common(logp, old_logp, advantages, keys or {}), _COMMON)
+        elif error is not None:
+            raise error
+        cells = numbered(own, ranks)
         if len({logp.dtype, old_logp.dtype, advantages.dtype}) > 1:
             # Mixed types would each be a graph of their own.
-            dtype = compute_dtype(
-                torch.promote_types(
-                    torch.promote_types(logp.dtype, old_logp.dtype), advantages.dtype
-                )
-            )
+            dtype = _promoted(logp, old_logp, advantages)
             logp, old_logp, advantages = (t.to(dtype) for t in (logp, old_logp, advantages))
-        rest = (
+        rest: tuple[Any, ...] = (
             old_logp.detach().contiguous(),
             advantages.detach().contiguous(),
             mask.contiguous(),
             self._vector(logp.device),
-            self._normalizer(normalizers, logp.device),
-            parents,
+            normalizer,
+            cells.parents,
+            cells.sizes,
         )
-        function = self._padded if layout is None else self._packed
         if layout is not None:
-            rest = (*rest, *layout, cu_seqlens)  # type: ignore[assignment]
+            rest = (*rest, *layout, cu_seqlens)
+        function = self._function(layout is not None, cells.sharing)
 
         def joint(logp: Tensor) -> Any:
             with (
@@ -197,8 +338,29 @@ class FusedLoss(torch.nn.Module):
             ):
                 return function(logp.detach().contiguous(), *rest)
 
-        loss, metrics = _SavedGradient.apply(logp, joint)  # type: ignore[no-untyped-call]
-        return LossOutput(loss, dict(zip(self.objective.metrics, metrics.unbind(), strict=True)))
+        if given.numel() > 0:
+            return _Call(joint, logp, mask)
+
+        def joint_of_nothing(_: Tensor) -> Any:
+            loss, grad, metrics = joint(logp)
+            return loss, grad.new_zeros(given.shape), metrics
+
+        return _Call(joint_of_nothing, given, mask.new_zeros(given.shape))
+
+    def _common(
+        self, logp: Tensor, old_logp: Tensor, advantages: Tensor, keys: Mapping[str, Tensor]
+    ) -> tuple[int, ...]:
+        """What all ranks have to agree on, as numbers."""
+        tensors = (logp, old_logp, advantages)
+        floating = all(isinstance(t, Tensor) and t.is_floating_point() for t in tensors)
+        dtype = str(_promoted(*tensors)) if floating else ""
+        values = struct.pack(f"{len(self._values)}d", *self._values.values())
+        return (
+            zlib.crc32(self.objective.semantic_hash.encode()),
+            zlib.crc32(values),
+            zlib.crc32(dtype.encode()),
+            int(in_pieces(self.objective, keys)),
+        )
 
     def _vector(self, device: torch.device) -> Tensor:
         if device not in self._vectors:
@@ -232,3 +394,37 @@ class FusedLoss(torch.nn.Module):
         if not value >= 1:
             raise ValueError(f"normalizers['{outermost}'] = {value} is not a count of 1 or more")
         return torch.tensor(value, dtype=torch.float64).to(device)
+
+
+_COMMON = ("the objective", "its parameters", "the number type", "whether rows are pieces")
+
+
+def _ranks_running() -> int:
+    """How many ranks torch.distributed has in this process's default group; 1 without it."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 1
+    return distributed.get_world_size()
+
+
+def _promoted(*tensors: Tensor) -> torch.dtype:
+    """The type that tensors of several types are computed in; their own if it is one."""
+    types = {t.dtype for t in tensors}
+    if len(types) == 1:
+        return types.pop()
+    common = tensors[0].dtype
+    for tensor in tensors[1:]:
+        common = torch.promote_types(common, tensor.dtype)
+    return compute_dtype(common)
+
+
+def _nothing(
+    logp: Tensor, old_logp: Tensor, keys: Mapping[str, Tensor] | None, cu_seqlens: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor], Tensor | None]:
+    """The arguments of a batch of one token under the mask."""
+    shape = (1,) if cu_seqlens is not None else (1, 1)
+    token = logp.new_zeros(shape)
+    mask = torch.zeros(shape, dtype=torch.bool, device=logp.device)
+    ids = torch.zeros(1, dtype=torch.int64, device=logp.device)
+    offsets = None if cu_seqlens is None else cu_seqlens.new_tensor([0, 1])
+    return token, old_logp.new_zeros(shape), token, mask, dict.fromkeys(keys or {}, ids), offsets

@@ -150,7 +150,7 @@ ALLOWED: tuple[type[ast.AST], ...] = (
     *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.BitOr, ast.BitAnd),
     *(ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq),
 )
-METHODS = {"abs", "sum", "lift", "clamp", "to", "values", "dtype"}
+METHODS = {"abs", "sum", "lift", "clamp", "to", "values", "dtype", "total", "average", "fraction"}
 TORCH = {"where", "sign", "zeros_like", "full_like", "ones_like", "relu", "log", "isnan", "stack"}
 BUILTINS = {"list"}
 

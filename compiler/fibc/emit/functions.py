@@ -29,6 +29,7 @@ class Functions:
         body += [py.assign(self.code.value_name(op.name), self.code.value(op)) for op in stage.ops]
         if stage.name == "measure":
             body += self.metrics.statements()
+            # Each a sum and the count it is divided by, so that parts of a batch add up.
             values = py.call("list", py.method(py.name("metrics"), "values"))
             result = py.call(py.dotted("torch", "stack"), values)
         else:
@@ -58,7 +59,8 @@ class Functions:
         used = {name for s in scalars for name in references(s)}
         body: list[ast.stmt] = []
         for level in self.code.level_names:
-            if any(self.edge(op) == level for op in stage.ops):
+            measured = stage.name == "measure" and level in self.metrics.levels()
+            if measured or any(self.edge(op) == level for op in stage.ops):
                 body.append(
                     py.assign(
                         self.code.level_names[level], py.item(py.name("levels"), py.constant(level))
@@ -70,10 +72,19 @@ class Functions:
         return body
 
     def edge(self, op: ir.Op) -> str | None:
-        """The level whose children an operation sums over, or lifts to."""
-        if isinstance(op, ir.PushForward | ir.Count) and op.level != BATCH:
-            return op.level
-        return self.code.ops[op.x].level if isinstance(op, ir.Lift) else None
+        """The level whose children an operation sums over, or lifts to; of a sum over the whole
+        batch, the level whose cells it sums."""
+        match op:
+            case ir.PushForward(_, level, x):
+                return self.code.ops[x].level if level == BATCH else level
+            case ir.Count(_, level, of, counts, _):
+                if level != BATCH:
+                    return level
+                return of if counts is None else self.code.ops[counts].level
+            case ir.Lift(_, _, x):
+                return self.code.ops[x].level
+            case _:
+                return None
 
     def objective(self) -> ast.stmt:
         """The function that is differentiated: the first four stages, one after the other."""

@@ -9,6 +9,7 @@ from fibc.emit import syntax as py
 from fibc.emit.operations import Operations
 from fibc.ir import nodes as ir
 from fibdsl.builtins import GATES
+from fibdsl.types import TOKEN
 
 
 class Metrics:
@@ -40,17 +41,30 @@ class Metrics:
                 weight = py.name(weights[metric.members])
                 if group not in shares:
                     stem = metric.name.removesuffix(metric.regime).strip("/")
-                    shares[group] = self.code.names.give("shares", stem.replace("regime", "shares"))
-                    body.append(py.assign(shares[group], self.shares(metric, weight)))
+                    shares[group] = self.code.names.give("counts", stem.replace("regime", "counts"))
+                    body.append(py.assign(shares[group], self.counts(metric, weight)))
                 index = self.regimes(metric.gate).index(metric.regime)
-                value = py.item(py.name(shares[group]), py.constant(index))
+                counted = py.item(py.name(shares[group]), py.constant(index))
+                value = self.of_level(self.level(metric), "fraction", counted, weight)
             elif isinstance(metric, ir.MeanOf):
                 values = py.name(self.code.value_name(metric.value))
-                value = py.call("average", values, py.name(weights[metric.members]))
+                weight = py.name(weights[metric.members])
+                value = self.of_level(self.level(metric), "average", values, weight)
             else:
-                value = py.call("average", self.clipped(metric), py.name("mask"))
+                clipped = self.clipped(metric)
+                value = self.of_level(TOKEN, "average", clipped, py.name("mask"))
             body.append(py.store("metrics", metric.name, value))
         return body
+
+    def level(self, metric: ir.Metric) -> str:
+        """The level over whose cells a metric is a mean."""
+        return self.code.ops[metric.operands[0]].level
+
+    def levels(self) -> set[str]:
+        return {self.level(metric) for metric in self.code.program.metrics}
+
+    def of_level(self, level: str, function: str, *arguments: ast.expr) -> ast.expr:
+        return py.method(py.name(self.code.level_names[level]), function, *arguments)
 
     def measured_gates(self) -> list[str]:
         names = [
@@ -80,14 +94,14 @@ class Metrics:
         )
         return py.call(py.dotted("torch", "where"), acts, regime, py.constant(0.0))
 
-    def shares(self, metric: ir.RegimeShare, weight: ast.expr) -> ast.expr:
-        """The share of cells in each regime, a vector."""
+    def counts(self, metric: ir.RegimeShare, weight: ast.expr) -> ast.expr:
+        """How many cells are in each regime, a vector."""
 
         def of(gate: str, weight: ast.expr) -> ast.expr:
             number = py.constant(len(self.regimes(gate)))
-            return py.call("shares", py.name(self.regime_name(gate)), number, weight, total)
+            return py.call("regime_counts", py.name(self.regime_name(gate)), number, weight)
 
-        total, counted = weight, weight
+        counted = weight
         if metric.sign is not None:
             side = ">=" if metric.sign > 0 else "<"
             x = py.name(self.code.value_name(self.code.gate_of(metric.gate).x))

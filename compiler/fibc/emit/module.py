@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fibc.analysis.split import split
 from fibc.emit import syntax as py
 from fibc.emit.bundle import Bundle
 from fibc.emit.functions import Functions
@@ -26,9 +27,17 @@ _LOSS_CLASS = '''class Loss(FusedLoss):
     """The loss module of this objective; see FusedLoss.forward for the call."""
 
     def __init__(
-        self, /, backend: str | Callable[..., Any] | None = "inductor", **params: float
+        self,
+        /,
+        backend: str | Callable[..., Any] | None = "inductor",
+        *,
+        process_group: ProcessGroup | None = None,
+        gradients: str | None = None,
+        **params: float,
     ) -> None:
-        super().__init__(OBJECTIVE, backend, **params)
+        super().__init__(
+            OBJECTIVE, backend, process_group=process_group, gradients=gradients, **params
+        )
 '''
 
 
@@ -130,6 +139,8 @@ def _metadata(program: ir.Program, values: Mapping[str, float]) -> ast.stmt:
             levels=levels,
             metrics=metrics,
             outermost=py.constant(program.outermost),
+            whole=py.constant(split(program).level),
+            semantic_hash=py.name("SEMANTIC_HASH"),
             loss=py.name("objective"),
             measure=py.name("measure"),
         ),

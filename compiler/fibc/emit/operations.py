@@ -36,7 +36,7 @@ class Operations:
         kinds = [f"{prefix}_{kind}" for kind in GATES for prefix in ("gate", "regime")]
         self.names = py.Names([*_TAKEN, *kinds, *runtime_names, *dir(builtins)])
         # Levels and params first, so that they have their plain names where they can.
-        words = [level.name for level in program.levels[1:]]
+        words = [level.name for level in program.levels]
         if TRAJECTORY not in words:
             words.append(TRAJECTORY)
         self.level_names = {word: self.names.give("level", word) for word in words}
@@ -88,7 +88,7 @@ class Operations:
                 return self.count(op)
             case ir.PushForward(_, level, x):
                 if level == BATCH:
-                    return py.call("total", v(x))
+                    return self.total(self.ops[x].level, v(x))
                 return py.method(py.name(self.level_names[level]), "sum", v(x))
             case ir.Weighted(_, _, x, count):
                 return py.binary("*", v(x), v(count))
@@ -117,6 +117,10 @@ class Operations:
                 return self.gate(op)
         raise AssertionError(op)
 
+    def total(self, level: str, values: ast.expr) -> ast.expr:
+        """The sum over all cells of a level."""
+        return py.method(py.name(self.level_names[level]), "total", values)
+
     def count(self, op: ir.Count) -> ast.expr:
         if op.counts is not None:
             counted: ast.expr = py.name(self.value_name(op.counts))
@@ -126,7 +130,7 @@ class Operations:
             counted = py.call("present", py.name(self.value_name(op.members)))
         if op.level != BATCH:
             return py.method(py.name(self.level_names[op.level]), "sum", counted)
-        own = py.call("total", counted)
+        own = self.total(op.of if op.counts is None else self.ops[op.counts].level, counted)
         if op.of != self.program.outermost:
             return own
         given = py.name("normalizer")

@@ -1,0 +1,130 @@
+"""Several ranks that hold one batch together: what they exchange, and how they agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks. Every rank computes the same of it, so it has the whole cotangent."""
+
+    @staticmethod
+    def forward(x: Tensor, ranks: Ranks) -> Tensor:
+        return ranks.reduced(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class _Share(torch.autograd.Function):
+    """A value that all ranks have, used for what is one rank's own: there each rank has a part of
+    the cotangent."""
+
+    @staticmethod
+    def forward(x: Tensor, ranks: Ranks) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.ranks = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.reduced(grad), None
+
+
+class Ranks:
+    """The ranks of a process group. Collectives run in the order of the code on every rank."""
+
+    def __init__(self, group: torch.distributed.ProcessGroup) -> None:
+        self.group = group
+        self.name = group.group_name
+        self.size = group.size()
+        self.rank = group.rank()
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum over ranks, differentiable; the result is the same on every rank."""
+        result: Tensor = _Sum.apply(x, self)  # type: ignore[no-untyped-call]
+        return result
+
+    def share(self, x: Tensor) -> Tensor:
+        """`x`, which every rank has, for use on what is this rank's own."""
+        result: Tensor = _Share.apply(x, self)  # type: ignore[no-untyped-call]
+        return result
+
+    def reduced(self, x: Tensor) -> Tensor:
+        """The sum over ranks, without derivative; inside a compiled graph too."""
+        if torch.compiler.is_compiling():
+            ops = torch.ops._c10d_functional
+            summed: Tensor = ops.wait_tensor(ops.all_reduce(x.contiguous(), "sum", self.name))
+            return summed
+        summed = x.contiguous().clone()
+        torch.distributed.all_reduce(summed, group=self.group)
+        return summed
+
+    # --- outside the graph ----------------------------------------------------------------------
+
+    def agree(
+        self, error: Exception | None, facts: tuple[int, ...] = (), names: tuple[str, ...] = ()
+    ) -> None:
+        """Raises on every rank if one has an error, or if they disagree on `facts`.
+
+        Args:
+            error: what is wrong with this rank's arguments.
+            facts: numbers that have to be the same everywhere; `names` says what they are.
+
+        Raises:
+            ValueError: naming the rank and its error, or the fact.
+        """
+        device = self.device
+        own = torch.tensor([int(error is not None), *facts], dtype=torch.int64, device=device)
+        gathered = [torch.empty_like(own) for _ in range(self.size)]
+        torch.distributed.all_gather(gathered, own, group=self.group)
+        table = torch.stack(gathered).tolist()
+        if any(row[0] for row in table):
+            texts: list[Any] = [None] * self.size
+            torch.distributed.all_gather_object(texts, error and str(error), group=self.group)
+            said = "; ".join(f"rank {r}: {text}" for r, text in enumerate(texts) if text)
+            raise ValueError(said) from error
+        for column, name in enumerate(names, 1):
+            values = [row[column] for row in table]
+            if len(set(values)) > 1:
+                raise ValueError(
+                    f"the ranks differ in {name}; every rank of a process group calls the same "
+                    "loss with the same parameters and types"
+                )
+
+    def gathered(self, values: Tensor) -> Tensor:
+        """The 1-d integer tensors of all ranks, of any lengths, one after the other."""
+        length = torch.tensor([values.numel()], dtype=torch.int64, device=values.device)
+        lengths = [torch.empty_like(length) for _ in range(self.size)]
+        torch.distributed.all_gather(lengths, length, group=self.group)
+        counts = [int(n) for n in lengths]
+        padded = values.new_zeros(max(1, *counts))
+        padded[: values.numel()] = values
+        parts = [torch.empty_like(padded) for _ in counts]
+        torch.distributed.all_gather(parts, padded, group=self.group)
+        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+
+    def largest(self, values: Tensor) -> Tensor:
+        """The element-wise maximum over ranks."""
+        values = values.clone()
+        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX, group=self.group)
+        return values
+
+    @property
+    def device(self) -> torch.device:
+        """Where the group's backend exchanges tensors."""
+        backend = torch.distributed.get_backend(self.group)
+        if backend == "nccl":
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cpu")

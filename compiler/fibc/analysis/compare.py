@@ -138,7 +138,7 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
     value: Witness | None = None
     gradient: Witness | None = None
     where: dict[str, int] = {}
-    gated_alike, seen = True, 0
+    weighed_apart, seen = False, 0
     for one, other in _pairs(a, b):
         losses = one.run.loss, other.run.loss
         scale = max(1.0, *map(abs, losses))
@@ -148,8 +148,9 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
             continue
         seen += 1
         tokens = one.gated_ratio, other.gated_ratio
-        if _apart(*tokens):
-            gated_alike = False
+        if not _apart(*tokens):
+            weighed_apart = True
+        else:
             for regime in _regimes(one, abs(tokens[0] - tokens[1]).argmax()):
                 where[regime] = where.get(regime, 0) + 1
         name = f"{a.objective.name}.difference"
@@ -165,11 +166,12 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
         if seen >= _ENOUGH:
             break
     change = Change.VALUE if value else Change.GRADIENT if gradient else Change.UNKNOWN
-    if change is not Change.UNKNOWN and gated_alike:
-        return change, ("in every regime: G is the same, its weights (`reduce`) differ",), value
-    ordered = sorted(where, key=lambda regime: (regime != _PASSING, -where[regime]))
+    ordered = sorted(where, key=lambda regime: -where[regime])
     if _PASSING in where:
         ordered = ["in every regime, also where all gates pass"]
+    if weighed_apart:
+        what = "G is the same, its weights" if not where else "the weights of G"
+        ordered.append(f"in every regime: {what} (`reduce`) differ")
     return change, tuple(ordered), value or gradient
 
 
@@ -182,7 +184,12 @@ def _apart(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def _smaller(trial: Trial, witness: Witness) -> bool:
-    return bool(trial.built.tensors["mask"].size < witness.tensors["mask"].size)
+    """Whether a batch is easier to read: fewer tokens, then smaller log-ratios."""
+
+    def size(tensors: Mapping[str, NDArray[Any]]) -> tuple[int, float]:
+        return tensors["mask"].size, float(abs(tensors["logp"] - tensors["old_logp"]).max())
+
+    return size(trial.built.tensors) < size(witness.tensors)
 
 
 def _pairs(a: Facts, b: Facts) -> Iterator[tuple[Trial, Trial]]:

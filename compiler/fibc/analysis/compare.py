@@ -149,7 +149,8 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
         seen += 1
         tokens = one.gated_ratio, other.gated_ratio
         if not _apart(*tokens):
-            weighed_apart = True
+            # Where only gradients differ, a gate at its budget may be all there is to it.
+            weighed_apart = weighed_apart or apart
         else:
             for regime in _regimes(one, abs(tokens[0] - tokens[1]).argmax()):
                 where[regime] = where.get(regime, 0) + 1

@@ -108,6 +108,8 @@ class _Checker:
                 "use a range inside `(0, inf)`",
             )
             return None
+        # Uses are judged by the range, whatever the default is.
+        self.ranges[p.name] = interval
         if math.isinf(default):
             self.error("FIB403", "the default is infinite", p.default.span, "write a number")
             return None
@@ -119,7 +121,6 @@ class _Checker:
                 "change the default or widen the range",
             )
             return None
-        self.ranges[p.name] = interval
         return TypedParam(p.name, p.space, default, interval, p.span)
 
     def constant(self, expr: ast.Expr) -> float:

@@ -213,7 +213,7 @@ class FusedLoss(torch.nn.Module):
                 part of a batch whose loss is no part of the loss, naming the level.
             TypeError: a tensor of the wrong type.
         """
-        self._refuse_parts(normalizers, whole_cells)
+        self._refuse_parts(normalizers, whole_cells, keys or {})
         call = self._call(logp, old_logp, advantages, mask, keys, cu_seqlens, normalizers)
         loss, metrics = _SavedGradient.apply(call.logp, call.joint, self._scale)  # type: ignore[no-untyped-call]
         return LossOutput(loss, self._named(metrics))
@@ -228,6 +228,7 @@ class FusedLoss(torch.nn.Module):
         *,
         cu_seqlens: Tensor | None = None,
         stale: bool = False,
+        whole_cells: bool = False,
     ) -> Weights:
         """The exact gradient of a batch that is trained in micro-batches.
 
@@ -239,7 +240,9 @@ class FusedLoss(torch.nn.Module):
         Args:
             stale: that `logp` is from an earlier pass, of another policy than the one trained: an
                 approximation, which saves the pass. The metrics then hold `approximate/stale`, 1.
+            whole_cells: as of a call: that the rows are a batch of their own.
         """
+        self._refuse_parts(None, whole_cells, keys or {})
         call = self._call(logp.detach(), old_logp, advantages, mask, keys, cu_seqlens, None)
         loss, grad, metrics = call.joint(call.logp)
         weights = grad * self._scale if self._scale != 1.0 else grad
@@ -251,7 +254,9 @@ class FusedLoss(torch.nn.Module):
     def _named(self, metrics: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.objective.metrics, metrics.unbind(), strict=True))
 
-    def _refuse_parts(self, normalizers: Mapping[str, Any] | None, whole_cells: bool) -> None:
+    def _refuse_parts(
+        self, normalizers: Mapping[str, Any] | None, whole_cells: bool, keys: Mapping[str, Tensor]
+    ) -> None:
         """A part's own aggregates and counts make another objective of it, silently."""
         name, level = self.objective.name, self.objective.whole
         if self._ranks is not None:
@@ -263,6 +268,8 @@ class FusedLoss(torch.nn.Module):
             return
         if whole_cells:
             return
+        if level is None and in_pieces(self.objective, keys):
+            level = "trajectory"
         if normalizers and level is not None:
             raise ValueError(
                 f"'{name}' looks at whole cells of level '{level}', and normalizers say that this "
@@ -270,7 +277,7 @@ class FusedLoss(torch.nn.Module):
                 f"the whole batch first (`weigh`), or say whole_cells=True if every '{level}' is "
                 "in one part"
             )
-        if normalizers is None and _ranks_running() > 1:
+        if not normalizers and _ranks_running() > 1:
             raise ValueError(
                 f"torch.distributed runs {_ranks_running()} ranks, and '{name}' would be averaged "
                 "over the rows of this one"
@@ -292,12 +299,13 @@ class FusedLoss(torch.nn.Module):
         """Checks the arguments, on all ranks together, and numbers the cells."""
         ranks = self._ranks
         error: Exception | None = None
+        facts = (0,) * len(_COMMON)
         given = logp
         try:
             if ranks is not None and isinstance(logp, Tensor) and logp.numel() == 0:
                 # A rank without rows takes part with one that is all mask.
                 logp, old_logp, advantages, mask, keys, cu_seqlens = _nothing(
-                    logp, old_logp, keys, cu_seqlens
+                    logp, old_logp, advantages, keys, cu_seqlens
                 )
             tokens = {"logp": logp, "old_logp": old_logp, "advantages": advantages, "mask": mask}
             check_tokens(tokens, cu_seqlens)
@@ -305,10 +313,11 @@ class FusedLoss(torch.nn.Module):
             normalizer = self._normalizer(normalizers, logp.device)
             layout = None if cu_seqlens is None else cut_blocks(cu_seqlens, logp.shape[0])
             own = own_cells(self.objective, keys or {}, mask, layout, cu_seqlens, ranks)
-        except (ValueError, TypeError) as found:
+            facts = self._common(logp, old_logp, advantages, keys or {})
+        except Exception as found:  # of any kind: other ranks must not wait for this one
             error = found
         if ranks is not None:
-            ranks.agree(error, self._common(logp, old_logp, advantages, keys or {}), _COMMON)
+            ranks.agree(error, facts, _COMMON)
         elif error is not None:
             raise error
         cells = numbered(own, ranks)
@@ -331,6 +340,8 @@ class FusedLoss(torch.nn.Module):
 
         def joint(logp: Tensor) -> Any:
             with (
+                # As inside autograd's forward, so that calls and `weigh` share a graph.
+                torch.no_grad(),
                 _without_autocast(logp.device),
                 # One graph for all sizes: sizes that happen to be equal in one batch are not the
                 # same size, and no size is special (1, or above where float32 sums are split).
@@ -351,15 +362,14 @@ class FusedLoss(torch.nn.Module):
         self, logp: Tensor, old_logp: Tensor, advantages: Tensor, keys: Mapping[str, Tensor]
     ) -> tuple[int, ...]:
         """What all ranks have to agree on, as numbers."""
-        tensors = (logp, old_logp, advantages)
-        floating = all(isinstance(t, Tensor) and t.is_floating_point() for t in tensors)
-        dtype = str(_promoted(*tensors)) if floating else ""
+        dtype = str(_promoted(logp, old_logp, advantages))
         values = struct.pack(f"{len(self._values)}d", *self._values.values())
         return (
             zlib.crc32(self.objective.semantic_hash.encode()),
             zlib.crc32(values),
             zlib.crc32(dtype.encode()),
             int(in_pieces(self.objective, keys)),
+            int(self._scale),
         )
 
     def _vector(self, device: torch.device) -> Tensor:
@@ -396,7 +406,13 @@ class FusedLoss(torch.nn.Module):
         return torch.tensor(value, dtype=torch.float64).to(device)
 
 
-_COMMON = ("the objective", "its parameters", "the number type", "whether rows are pieces")
+_COMMON = (
+    "the objective",
+    "its parameters",
+    "the number type",
+    "whether rows are pieces",
+    "how their gradients are put together",
+)
 
 
 def _ranks_running() -> int:
@@ -419,12 +435,16 @@ def _promoted(*tensors: Tensor) -> torch.dtype:
 
 
 def _nothing(
-    logp: Tensor, old_logp: Tensor, keys: Mapping[str, Tensor] | None, cu_seqlens: Tensor | None
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    keys: Mapping[str, Tensor] | None,
+    cu_seqlens: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor], Tensor | None]:
     """The arguments of a batch of one token under the mask."""
     shape = (1,) if cu_seqlens is not None else (1, 1)
-    token = logp.new_zeros(shape)
+    token, old, advantage = (t.new_zeros(shape) for t in (logp, old_logp, advantages))
     mask = torch.zeros(shape, dtype=torch.bool, device=logp.device)
     ids = torch.zeros(1, dtype=torch.int64, device=logp.device)
     offsets = None if cu_seqlens is None else cu_seqlens.new_tensor([0, 1])
-    return token, old_logp.new_zeros(shape), token, mask, dict.fromkeys(keys or {}, ids), offsets
+    return token, old, advantage, mask, dict.fromkeys(keys or {}, ids), offsets

@@ -120,7 +120,9 @@ def own_cells(
     inner = names.index("trajectory") if "trajectory" in names else 0
     for index, (name, key) in enumerate(levels[first:], first):
         what = f"keys['{key or TRAJECTORY_KEY}']"
-        ids = level_ids(name, key or TRAJECTORY_KEY, keys, rows, mask, layout, per_token)
+        # Above the token, ids of a trajectory or of what holds it are one a row, even where B = N.
+        finer = index < inner or "trajectory" not in names
+        ids = level_ids(name, key or TRAJECTORY_KEY, keys, rows, mask, layout, finer)
         ids = of_units(ids, per_token, tokens, row, rows, what, name)
         units.append(_Unit(name, what, ids, index < inner))
     beside = None

@@ -194,6 +194,16 @@ def odd(objective: Objective, tensors: Tensors, G: GatedRatio) -> float:
     return apart if apart > 1e-11 * scale_of(objective, tensors) else 0.0
 
 
+def lower_bound(objective: Objective, tensors: Tensors, G: GatedRatio) -> float:
+    """How far G A exceeds r A, for A = +1 or -1 by the sign of the advantage, relative to r."""
+    here = np.asarray(tensors["mask"], bool)
+    x = np.asarray(tensors["logp"])[here] - np.asarray(tensors["old_logp"])[here]
+    r = np.exp(np.minimum(x, 700.0))
+    sign = np.where(np.asarray(tensors["advantages"])[here] >= 0, 1.0, -1.0)
+    excess = float(((G(tensors)[here] - r) * sign / np.maximum(1.0, r)).max(initial=0.0))
+    return excess if excess > 1e-12 * scale_of(objective, tensors) else 0.0
+
+
 def outside(
     objective: Objective,
     tensors: Tensors,

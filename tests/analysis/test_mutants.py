@@ -54,7 +54,7 @@ def test_a_slip_in_the_table_of_gates(mutant: TableMutant, monkeypatch: pytest.M
     assert bool(found) == bool(mutant.codes)
 
 
-UNCAUGHT = 38
+UNCAUGHT = 35
 """Mutants that are other objectives a person may mean; each says why where it stands."""
 
 

@@ -38,6 +38,8 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         # False: one of n tokens may be at 1 + n delta, n is any number. No small batch shows it.
         "bounded": (U, U),
         # B of one token moves with its neighbours, but with no other state.
+        # r = 0.5, A > 0 is raised towards 1.
+        "lower_bound": (R, R),
         "block_diagonal over token": (R, R),
         "block_diagonal over state": (P, P),
         # Beyond B it is clipped: slope 0.
@@ -57,6 +59,8 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
             "odd": (R, R),
             # For A < 0 nothing bounds r from above.
             "bounded": (R, R),
+            # min(r A, .) <= r A.
+            "lower_bound": (P, P),
             "block_diagonal over token": (P, P),
             "block_diagonal over trajectory": (P, P),
             # Beyond its bound it is constant.
@@ -74,6 +78,8 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         # Pessimistic, as PPO.
         "odd": (R, R),
         "bounded": (R, R),
+        # s A <= (mean over the row of r A), but not for each token.
+        "lower_bound": (R, R),
         "block_diagonal over token": (R, R),
         "block_diagonal over trajectory": (P, P),
         "restorative at trajectory": (R, R),
@@ -91,6 +97,8 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "odd": (R, R),
         # |log G| <= max(C+, C-) + 2 e, at most 3 over the ranges.
         "bounded": (P, P),
+        # The gates do not look at the advantage.
+        "lower_bound": (R, R),
         "block_diagonal over token": (R, R),
         "block_diagonal over trajectory": (P, P),
         # Slope -T beyond C.
@@ -106,6 +114,8 @@ TABLE: dict[str, dict[str, tuple[str, str]]] = {
         "continuous": (P, P),
         "odd": (R, R),
         "bounded": (P, P),
+        # The gates do not look at the advantage.
+        "lower_bound": (R, R),
         "block_diagonal over token": (R, R),
         # The gates of group and domain couple rows; beyond the domain there is no gate.
         "block_diagonal over trajectory": (R, R),
@@ -166,6 +176,8 @@ def violated(name: str, promise: str, tensors: Tensors) -> float:
             return checks.first_order_agreement(objective, tensors, G)
         case ["odd"]:
             return checks.odd(objective, tensors, G)
+        case ["lower_bound"]:
+            return checks.lower_bound(objective, tensors, G)
         case ["bounded"]:
             return checks.grows(objective, tensors, G)
         case ["block_diagonal", "over", level]:

@@ -54,11 +54,6 @@ def random_pair(rng: random.Random, depth: int = 4) -> tuple[Rational, Any]:
     return -p, -x
 
 
-# Nothing is rounded once Interval keeps its zeros rational: 0 then; see the test below that is
-# expected to fail.
-ROUNDING = Fraction(1, 2**44)
-
-
 def below(end: Real, value: Fraction) -> bool:
     return math.isinf(end) or Fraction(end) <= value
 
@@ -102,17 +97,13 @@ def test_enclosures_hold_all_values(seed: int) -> None:
         at = expected.subs(k, sympy.Rational(point.numerator, point.denominator))
         if at.is_finite:
             exact = Fraction(int(at.p), int(at.q))
-            slack = ROUNDING * (1 + abs(exact))
-            assert below(found.low, exact + slack)
-            assert below(-found.high, slack - exact)
+            assert below(found.low, exact)
+            assert below(-found.high, -exact)
             same = value.at(Interval.point(point))
-            assert abs(Fraction(same.low) - exact) <= slack
-            assert abs(Fraction(same.high) - exact) <= slack
+            assert Fraction(same.low) == exact
+            assert Fraction(same.high) == exact
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Interval makes 0 * x the float 0.0, and a sum with it a float"
-)
 def test_an_enclosure_of_one_over_k_is_exact() -> None:
     found = ((K + 1) / K).at(Interval(Fraction(2), Fraction(5)))
     assert (found.low, found.high) == (Fraction(6, 5), Fraction(3, 2))
@@ -253,8 +244,8 @@ def test_the_range_of_a_gate_is_exact_at_a_point(name: str) -> None:
             Interval.point(budget), Interval.point(steepness), Interval(Fraction(0), far)
         )
         expected = exact_range(name, budget, steepness, far)
-        assert abs(Fraction(found.low) - expected[0]) <= ROUNDING
-        assert abs(Fraction(found.high) - expected[1]) <= ROUNDING
+        assert Fraction(found.low) == expected[0]
+        assert Fraction(found.high) == expected[1]
 
 
 @pytest.mark.parametrize("name", [n for n in GATES if n != "censor"])

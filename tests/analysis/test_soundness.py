@@ -93,6 +93,8 @@ def violation(
             return jump(objective, tensors, rng)
         case "odd", []:
             return checks.odd(objective, tensors, G)
+        case "lower_bound", []:
+            return checks.lower_bound(objective, tensors, G)
         case "bounded", []:
             if claim.verdict.status == "refuted":
                 return checks.grows(objective, tensors, G)

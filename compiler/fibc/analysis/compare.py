@@ -151,8 +151,9 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
         if not _apart(*tokens):
             # Where only gradients differ, a gate at its budget may be all there is to it.
             weighed_apart = weighed_apart or apart
-        else:
-            for regime in _regimes(one, abs(tokens[0] - tokens[1]).argmax()):
+        if _apart(*tokens) or not apart:
+            differing = tokens if apart else (one.gradient, other.gradient)
+            for regime in _regimes(one, abs(differing[0] - differing[1]).argmax()):
                 where[regime] = where.get(regime, 0) + 1
         name = f"{a.objective.name}.difference"
         if apart and (value is None or _smaller(one, value)):

@@ -108,8 +108,21 @@ class _Chain:
         if not held:
             # Only where nothing holds the gate: a witness had better be a likely batch.
             sizes |= set(_FAR[self.facts.objective.signal])
+        # Where the aggregate is just what finer gates can take away from it.
+        sizes |= {S - coarse for S in self.below(level)}
         low = [-0.9985 - coarse] if self.facts.objective.signal is Signal.RATIO else [-coarse]
         return sorted({s * a for a in sizes for s in (1.0, -1.0)} | set(low))
+
+    def below(self, level: str) -> set[float]:
+        """The aggregates from which the finer levels, each at an end of its budget, lead to 0."""
+        names = self.facts.objective.level_names
+        found = {0.0}
+        for finer in names[: names.index(level)]:
+            gate = self.facts.objective.gates[finer]
+            bounds = (gate.budget.upper, gate.budget.lower) if gate.budget else ()
+            finite = [C for C in map(self.facts.value, bounds) if math.isfinite(C)]
+            found = {S + t * C for S in found for C in finite for t in (1.0, 1.5)} | found
+        return set(sorted(found)[:16])
 
     def possible(self, S: float) -> bool:
         ratio = self.facts.objective.signal is Signal.RATIO

@@ -7,7 +7,7 @@ which the reference interpreter shows that the property fails; without one nothi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fibc.analysis.facts import Facts
@@ -71,5 +71,8 @@ class Property:
         for point in facts.samples:
             witness = self.refute(point, promise)
             if witness is not None:
+                if point.values != facts.values and point.values != facts.objective.defaults:
+                    at = ", ".join(f"{name} = {v:g}" for name, v in (point.values or {}).items())
+                    witness = replace(witness, shows=f"{witness.shows}, at {at}")
                 return Verdict("refuted", because.reason, because.help, because.labels, witness)
         return Verdict("unknown", because.reason, because.help, because.labels)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from fibc.analysis import linear
@@ -151,9 +151,12 @@ def _where_it_acts(part: Part, side: int) -> Interval:
 
 def gated_ratio_of(y: Interval, signal: Signal) -> Interval:
     """The range of G, given that of y."""
+    # Infinities, and the 0 of an exponential, are approached and never reached.
     if signal is Signal.RATIO:
-        return y + Interval.point(Fraction(1))
-    return Interval(_exp(y.low, -1), _exp(y.high, 1), y.low_open, y.high_open)
+        G = y + Interval.point(Fraction(1))
+        return replace(G, low_open=math.isinf(G.low), high_open=math.isinf(G.high))
+    low, high = _exp(y.low, -1), _exp(y.high, 1)
+    return Interval(low, high, low == 0, math.isinf(high))
 
 
 def _exp(value: Real, side: int) -> Real:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 
 from fibc.analysis.shape import shape
 from fibc.ir import nodes as ir
 from fibc.ir.interval import exact
-from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Param, Scalar
-from fibc.passes import optimise
+from fibc.ir.scalar import OPERATORS, Binary, Const, Count, Log, Negate, Param, Scalar
+from fibc.passes import PASSES
+from fibc.passes.fold_constants import fold_constants
 from fibdsl.builtins import GATES
 from fibdsl.diagnostics.errors import InternalError
 from fibdsl.types import TRAJECTORY
@@ -31,22 +32,26 @@ def semantic_hash(program: ir.Program, defaults: Mapping[str, float]) -> str:
     def slot(name: str) -> str:
         return slots.setdefault(name, f"${len(slots)} = {number(defaults[name])}")
 
-    return _digest(text_of(program, program.objective, slot))
+    # Sums are put in order by defaults: by their places they would be in the order written.
+    reader = _Reader(_normal(program), slot, lambda name: f"~{number(defaults[name])}", False)
+    return _digest(reader.value(program.objective))
 
 
 def hash_at(program: ir.Program, values: Mapping[str, float]) -> str:
     """The same of the loss at these parameter values: parameters are numbers."""
-    return _digest(text_of(program, program.objective, lambda name: number(values[name])))
+    naming: Naming = lambda name: number(values[name])  # noqa: E731
+    return _digest(_Reader(_normal(program), naming, naming, True).value(program.objective))
 
 
 def hash_by_name(program: ir.Program) -> str:
     """The same of the loss as a function of its parameters by their names."""
-    return _digest(text_of(program, program.objective, lambda name: f"param {name}"))
+    naming: Naming = lambda name: f"param {name}"  # noqa: E731
+    return _digest(_Reader(_normal(program), naming, naming, False).value(program.objective))
 
 
 def metric_hashes(program: ir.Program, naming: Naming) -> dict[str, str]:
     """For each metric, by its name, what it means."""
-    reader = _Reader(optimise(program), naming)
+    reader = _Reader(_normal(program), naming, naming, True)
     found = {}
     for metric in program.metrics:
         parts = [type(metric).__name__]
@@ -62,9 +67,12 @@ def metric_hashes(program: ir.Program, naming: Naming) -> dict[str, str]:
     return found
 
 
-def text_of(program: ir.Program, name: str, naming: Naming) -> str:
-    """A value of a program as one expression."""
-    return _Reader(optimise(program), naming).value(name)
+def _normal(program: ir.Program) -> ir.Program:
+    """The program without what does nothing. Arithmetic stays: it is written in one way here."""
+    for step in PASSES:
+        if step is not fold_constants:
+            program = step(program)
+    return program
 
 
 def _digest(text: str) -> str:
@@ -78,10 +86,18 @@ def number(value: float) -> str:
 
 @dataclass
 class _Reader:
-    """Writes values out, each once: later uses are the hash of the first."""
+    """Writes values out, each once: later uses are the hash of the first.
+
+    Attributes:
+        naming: what parameters are written as.
+        ordering: what they are put in order by; it may not depend on the order.
+        numeric: whether `naming` gives their values.
+    """
 
     program: ir.Program
     naming: Naming
+    ordering: Naming
+    numeric: bool
     known: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -152,6 +168,9 @@ class _Reader:
 
     def scalar(self, scalar: Scalar, gate: ir.Gate | None = None) -> str:
         """Arithmetic as a sum of products in a fixed order."""
+        constant = self.constant(scalar)
+        if constant is not None:
+            return str(constant)
         match scalar:
             case Const(value):
                 return number(value)
@@ -168,58 +187,62 @@ class _Reader:
                 return self.scalar(Binary("*", Const(-1.0), operand), gate)
             case Binary("-", left, right):
                 return self.scalar(Binary("+", left, Negate(right)), gate)
-            case Binary("/", left, right) if self.divisor(scalar, gate) is None:
+            case Binary("/", left, right) if self.constant(right) is None:
                 return f"({self.scalar(left, gate)} / {self.scalar(right, gate)})"
             case Binary(operator, _, _):
                 operator = "*" if operator == "/" else operator
-                parts = sorted(self.operands(scalar, operator, gate))
+                constant, terms = self.gathered(scalar, operator)
+                terms.sort(key=lambda term: replace(self, naming=self.ordering).scalar(term, gate))
+                parts = [self.scalar(term, gate) for term in terms]
+                if constant != (0 if operator == "+" else 1):
+                    parts.append(str(constant))
                 return parts[0] if len(parts) == 1 else f"({f' {operator} '.join(parts)})"
 
-    def divisor(self, scalar: Scalar, gate: ir.Gate | None) -> Fraction | None:
-        """The number that something is divided by, if it is a number."""
-        if isinstance(scalar, Binary) and scalar.operator == "/":
-            return _fraction(self.scalar(scalar.right, gate)) or None
-        return None
+    def constant(self, scalar: Scalar) -> Fraction | None:
+        """The number that a scalar is, exactly; None if it is none, or an infinite one."""
+        match scalar:
+            case Const(value):
+                return _fraction(number(value))
+            case Param(name) if self.numeric:
+                return _fraction(self.naming(name))
+            case Negate(operand):
+                negated = self.constant(operand)
+                return None if negated is None else -negated
+            case Binary(operator, left, right):
+                a, b = self.constant(left), self.constant(right)
+                if a is None or b is None or (operator == "/" and b == 0):
+                    return None
+                return Fraction(OPERATORS[operator](a, b))
+            case _:
+                return None
 
-    def operands(self, scalar: Scalar, operator: str, gate: ir.Gate | None) -> list[str]:
-        """What is added or multiplied, nested sums and products taken apart, numbers gathered."""
-        flat: list[str] = []
-        number: Fraction | None = None
+    def gathered(self, scalar: Scalar, operator: str) -> tuple[Fraction, list[Scalar]]:
+        """What is added or multiplied, nested sums and products taken apart: the numbers as one,
+        and the rest."""
+        gathered = Fraction(0 if operator == "+" else 1)
+        terms: list[Scalar] = []
 
         def go(s: Scalar) -> None:
-            nonlocal number
+            nonlocal gathered
             if isinstance(s, Negate):
                 s = Binary("*", Const(-1.0), s.operand)
             if isinstance(s, Binary) and s.operator == "-":
                 s = Binary("+", s.left, Negate(s.right))
-            if isinstance(s, Binary) and s.operator == operator:
+            value = self.constant(s)
+            divisor = self.constant(s.right) if isinstance(s, Binary) else None
+            if value is not None:
+                gathered = gathered + value if operator == "+" else gathered * value
+            elif isinstance(s, Binary) and s.operator == operator:
                 go(s.left)
                 go(s.right)
-                return
-            divisor = self.divisor(s, gate)
-            if operator == "*" and divisor is not None and isinstance(s, Binary):
-                gather(1 / divisor)
+            elif operator == "*" and isinstance(s, Binary) and s.operator == "/" and divisor:
+                gathered /= divisor
                 go(s.left)
-                return
-            text = self.scalar(s, gate)
-            value = _fraction(text)
-            if value is None:
-                flat.append(text)
             else:
-                gather(value)
-
-        def gather(value: Fraction) -> None:
-            nonlocal number
-            if number is None:
-                number = value
-            else:
-                number = number + value if operator == "+" else number * value
+                terms.append(s)
 
         go(scalar)
-        neutral = Fraction(0 if operator == "+" else 1)
-        if number is not None and (number != neutral or not flat):
-            flat.append(str(number))
-        return flat
+        return gathered, terms
 
 
 def _fraction(text: str) -> Fraction | None:

@@ -54,6 +54,12 @@ class Interval:
         below = value < self.high if self.high_open else value <= self.high
         return above and below
 
+    def within(self, other: Interval) -> bool:
+        """Whether every member is one of `other`."""
+        low = self.low == other.low and (self.low_open or not other.low_open)
+        high = self.high == other.high and (self.high_open or not other.high_open)
+        return (low or self.low > other.low) and (high or self.high < other.high)
+
     @property
     def positive(self) -> bool:
         """Whether every member is above 0."""
@@ -129,13 +135,13 @@ def _hull(corners: Iterable[tuple[Real, bool]]) -> Interval:
 
 def _product(a: Real, b: Real) -> Real:
     # 0 * inf is 0 here: the factor 0 is a value, the infinity only a limit.
-    return 0.0 if a == 0 or b == 0 else a * b
+    return Fraction(0) if a == 0 or b == 0 else a * b
 
 
 def _quotient(a: Real, b: Real) -> Real:
     # b is 0 or above, and 0 or infinite only as a limit; then a = 0 and b = inf go first.
     if a == 0 or math.isinf(b):
-        return 0.0
+        return Fraction(0)
     return math.copysign(math.inf, a) if b == 0 else a / b
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
@@ -47,7 +48,7 @@ def kl_bias(facts: Facts) -> Iterator[Finding]:
         if level == TOKEN or gate.budget is None:
             continue
         plus, minus = facts.value(gate.budget.upper), facts.value(gate.budget.lower)
-        if minus >= plus:
+        if math.inf > minus >= plus:
             yield Finding(
                 gate.span,
                 f"at `{level}` C- = {minus:g} is not below C+ = {plus:g}",

@@ -13,6 +13,7 @@ _ORDER = (
     "odd",
     "bounded",
     "gated_ratio",
+    "lower_bound",
     "block_diagonal",
     "restorative",
     "trust_region",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
 from fibc.analysis.witness import Witness
-from fibc.ir.interval import Interval, hull
+from fibc.ir.interval import hull
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -18,13 +16,9 @@ _TOLERANCE = 1e-9
 def prove(facts: Facts, promise: Promise) -> str | None:
     assert promise.within is not None
     G = facts.ranges.gated_ratio
-    if not _inside(G, promise.within):
+    if not G.within(promise.within):
         G = hull(facts.tight_ranges)
-    return f"the gates keep G in {G}" if _inside(G, promise.within) else None
-
-
-def _inside(G: Interval, range: Interval) -> bool:
-    return G.low in range and G.high in range
+    return f"the gates keep G in {G}" if G.within(promise.within) else None
 
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:
@@ -56,14 +50,10 @@ def because(facts: Facts, promise: Promise) -> Because:
     if any(gate.pessimistic for gate in gates):
         help += "; a `pessimistic` gate holds one side only"
     return Because(
-        f"the gates keep it in {_shown(G)}",
+        f"the gates keep it in {G}",
         help,
         tuple(Label(g.span, "holds one side") for g in gates if g.pessimistic),
     )
-
-
-def _shown(G: Interval) -> str:
-    return f"[{float(G.low):.6g}, {float(G.high):.6g}{')' if math.isinf(G.high) else ']'}"
 
 
 GATED_RATIO = Property(

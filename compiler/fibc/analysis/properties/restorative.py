@@ -6,6 +6,8 @@ an advantage that favours the drift the gradient points back (arXiv 2604.03044, 
 
 from __future__ import annotations
 
+import math
+
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
 from fibc.analysis.shape import shape
@@ -19,6 +21,7 @@ from fibdsl.diagnostics.diagnostic import Label
 
 def prove(facts: Facts, promise: Promise) -> str | None:
     gates = [op for op in facts.program.ops if _stands_at(op, promise)]
+    falls = False
     for op in gates:
         assert isinstance(op, ir.Gate)
         if op.budget is not None:
@@ -31,9 +34,12 @@ def prove(facts: Facts, promise: Promise) -> str | None:
             if len(pieces) < 2 or not shape(GATES[op.kind]).identity_at_zero:
                 return None
             piece = found.part.piece
-            if acts and piece is pieces[1] and not (-piece.slope.at(k)).positive:
+            beyond = acts and piece is pieces[1] and found.part.inputs.low < math.inf
+            if beyond and not (-piece.slope.at(k)).positive:
                 return None
-    return f"beyond its budget the gate at `{promise.at}` falls" if gates else None
+            falls = falls or beyond
+    # A gate that no drift takes out of its budget pulls nothing back.
+    return f"beyond its budget the gate at `{promise.at}` falls" if falls else None
 
 
 def _stands_at(op: ir.Op, promise: Promise) -> bool:

@@ -1,0 +1,72 @@
+"""The pessimistic bound of PPO: G A <= r A for every token, so that the surrogate never promises
+more than the plain one (arXiv 1707.06347, section 3).
+
+A pessimistic gate changes its input only where that lowers the objective, so if all are, or pass
+everything, the sum over the levels is on that side of the signal too.
+"""
+
+from __future__ import annotations
+
+from fibc.analysis.facts import Facts
+from fibc.analysis.property import Because, Property
+from fibc.analysis.shape import shape
+from fibc.analysis.witness import Witness
+from fibc.typed import Promise
+from fibdsl.diagnostics.diagnostic import Label
+
+_TOLERANCE = 1e-9
+# A difference that can be seen in print.
+_PLAIN = 1e-2
+
+
+def prove(facts: Facts, promise: Promise) -> str | None:
+    gates = facts.objective.gates.values()
+    if all(gate.pessimistic or shape(gate.rule).identity for gate in gates):
+        return "no gate acts where it would raise the objective"
+    return None
+
+
+def refute(facts: Facts, promise: Promise) -> Witness | None:
+    import numpy as np
+
+    from fibc.analysis.extremes import extreme_trials
+
+    found: Witness | None = None
+    for trial in extreme_trials(facts):
+        tensors = trial.built.tensors
+        r = np.exp(np.minimum(tensors["logp"] - tensors["old_logp"], 700.0))
+        A = np.where(tensors["mask"], tensors["advantages"], 0.0)
+        excess = (trial.gated_ratio - r) * A / np.maximum(1.0, r)
+        if excess.max() <= _TOLERANCE:
+            continue
+        where = divmod(int(excess.argmax()), excess.shape[1])
+        shows = f"token {where}, with A = {A[where]:+g}, has r = {r[where]:.6g} and "
+        found = trial.witness(promise.property, f"{shows}G = {trial.gated_ratio[where]:.6g}")
+        if excess.max() > _PLAIN:
+            break
+    return found
+
+
+def because(facts: Facts, promise: Promise) -> Because:
+    open_ended = [
+        (level, gate)
+        for level, gate in facts.objective.gates.items()
+        if not gate.pessimistic and not shape(gate.rule).identity
+    ]
+    level = open_ended[0][0] if open_ended else facts.objective.coarsest_gated
+    return Because(
+        f"the gate at `{level}` also acts where that raises the objective",
+        "make every gate `pessimistic`, or delete this line",
+        tuple(Label(gate.span, "acts on both sides") for _, gate in open_ended),
+    )
+
+
+LOWER_BOUND = Property(
+    "lower_bound",
+    "lower_bound",
+    (),
+    "G A <= r A for every token: the surrogate is a lower bound of the plain one",
+    prove,
+    refute,
+    because,
+)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fibdsl.diagnostics.diagnostic import Diagnostic
 
 if TYPE_CHECKING:
-    from fibc.analysis.witness import Witness
+    from fibc.analysis.witnesses.witness import Witness
 
 
 def write(witnesses: Mapping[str, Witness], folder: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from fibdsl.diagnostics.rules import RULES, Rule, Severity
 from fibdsl.source import Source, Span
 
 if TYPE_CHECKING:
-    from fibc.analysis.witness import Witness
+    from fibc.analysis.witnesses.witness import Witness
 
 
 @dataclass(frozen=True, slots=True)

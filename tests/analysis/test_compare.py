@@ -13,7 +13,7 @@ import pytest
 import fibdsl
 from fibc.analysis.compare import Change, Comparison, compare
 from fibc.analysis.facts import Facts
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibdsl.api import Objective
 from fibdsl.builtins import GATES
 from tests.analysis import checks

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import sympy  # type: ignore[import-untyped]
 
-from fibc.analysis.rational import K, Rational
-from fibc.analysis.shape import Shape, shape
+from fibc.analysis.proofs.rational import K, Rational
+from fibc.analysis.proofs.shape import Shape, shape
 from fibc.ir.interval import Interval, Real
 from fibdsl.builtins import GATES, GateRule
 from fibdsl.diagnostics.errors import InternalError

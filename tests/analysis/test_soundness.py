@@ -17,12 +17,12 @@ import pytest
 
 import fibdsl
 from fibc import interp
-from fibc.analysis.extremes import extreme_trials
 from fibc.analysis.facts import Facts
 from fibc.analysis.properties import PROPERTIES
 from fibc.analysis.property import Verdict
 from fibc.analysis.regimes import regimes
 from fibc.analysis.survey import extents, survey
+from fibc.analysis.witnesses.extremes import extreme_trials
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, hull
 from fibc.typed import Promise

@@ -17,7 +17,7 @@ import pytest
 import fibc
 import fibdsl
 from fibc import driver
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibdsl.cli.main import main
 from fibdsl.cli.output import with_progress
 from fibdsl.diagnostics.diagnostic import Diagnostic

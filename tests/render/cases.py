@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibdsl.diagnostics.diagnostic import Diagnostic, Label
 from fibdsl.diagnostics.render.report import FailOn, Report
 from fibdsl.diagnostics.rules import Fix, Rule

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.ir.hash import hash_at, hash_by_name, metric_hashes, number
 from fibc.typed import TypedObjective, TypedParam
 from fibdsl.builtins import GATES
@@ -20,7 +20,7 @@ from fibdsl.builtins import GATES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fibc.analysis.lab import Trial
+    from fibc.analysis.witnesses.lab import Trial
 
 _TOLERANCE = 1e-9
 # After this many differing batches the regimes in which they differ are known.
@@ -196,9 +196,9 @@ def _smaller(trial: Trial, witness: Witness) -> bool:
 
 def _pairs(a: Facts, b: Facts) -> Iterator[tuple[Trial, Trial]]:
     """Batches made for either objective, evaluated under both."""
-    from fibc.analysis.designs import Built
-    from fibc.analysis.extremes import extreme_trials
-    from fibc.analysis.lab import evaluate
+    from fibc.analysis.witnesses.designs import Built
+    from fibc.analysis.witnesses.extremes import extreme_trials
+    from fibc.analysis.witnesses.lab import evaluate
     from fibc.batch import BatchError
 
     for facts, other in ((a, b), (b, a)):
@@ -228,7 +228,7 @@ def _with_keys(
 def _regimes(trial: Trial, token: Any) -> list[str]:
     """The regimes, other than the first, of the gates that a token meets."""
     from fibc import interp
-    from fibc.analysis.lab import gate_ops
+    from fibc.analysis.witnesses.lab import gate_ops
 
     facts = trial.facts
     at = divmod(int(token), trial.built.tensors["mask"].shape[1])

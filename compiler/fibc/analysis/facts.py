@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from fibc.analysis import linear
-from fibc.analysis.ranges import Ranges, ranges
-from fibc.analysis.setting import Setting
-from fibc.analysis.tight import tight_ranges
+from fibc.analysis.proofs import linear
+from fibc.analysis.proofs.ranges import Ranges, ranges
+from fibc.analysis.proofs.setting import Setting
+from fibc.analysis.proofs.tight import tight_ranges
 from fibc.ir.interval import Interval
 from fibc.typed import TypedObjective, TypedParam
 

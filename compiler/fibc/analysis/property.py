@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 

@@ -10,8 +10,8 @@ from fractions import Fraction
 from typing import Literal
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.rational import Rational
-from fibc.analysis.shape import Shape, ShapePiece, shape, shrinks
+from fibc.analysis.proofs.rational import Rational
+from fibc.analysis.proofs.shape import Shape, ShapePiece, shape, shrinks
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
 from fibdsl.builtins import GATES
@@ -102,7 +102,7 @@ def _steepness(op: ir.Gate, facts: Facts) -> Interval:
 def _seen(facts: Facts) -> set[tuple[str, int, int]]:
     """The regimes that candidate batches get into: gate, sign of its input, piece."""
     from fibc import interp
-    from fibc.analysis.extremes import extreme_trials
+    from fibc.analysis.witnesses.extremes import extreme_trials
 
     gates = [op for op in facts.program.ops if isinstance(op, ir.Gate)]
     found: set[tuple[str, int, int]] = set()

@@ -103,7 +103,7 @@ def _trust_region(facts: Facts, plain: Promise) -> Iterator[tuple[str, Promise]]
 
 def extents(facts: Facts) -> tuple[Extent, Extent]:
     """The range of G for advantages >= 0 and for those < 0, and how far batches fill it."""
-    from fibc.analysis.extremes import extreme_trials
+    from fibc.analysis.witnesses.extremes import extreme_trials
 
     found = {True: [math.inf, -math.inf], False: [math.inf, -math.inf]}
     for trial in extreme_trials(facts):

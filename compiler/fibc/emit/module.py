@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fibc.analysis.split import split
+from fibc.analysis.proofs.split import split
 from fibc.emit import syntax as py
 from fibc.emit.bundle import Bundle
 from fibc.emit.functions import Functions

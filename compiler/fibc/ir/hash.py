@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 
-from fibc.analysis.shape import shape
+from fibc.analysis.proofs.shape import shape
 from fibc.ir import nodes as ir
 from fibc.ir.interval import exact
 from fibc.ir.scalar import OPERATORS, Binary, Const, Count, Log, Negate, Param, Scalar

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fibc.analysis import linear
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs import linear
 from fibc.lints.lint import Finding, lint
 from fibdsl.diagnostics.rules import Fix, Rule
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.split import levels_in_a_row
+from fibc.analysis.proofs.split import levels_in_a_row
 from fibc.lints.lint import Finding, lint
 from fibdsl.diagnostics.rules import Fix, Rule
 

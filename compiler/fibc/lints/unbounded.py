@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.shape import shape
+from fibc.analysis.proofs.shape import shape
 from fibc.lints.lint import Finding, lint
 from fibdsl.diagnostics.diagnostic import Label
 from fibdsl.diagnostics.rules import Fix, Rule

@@ -13,7 +13,7 @@ from fibdsl.diagnostics.diagnostic import Diagnostic
 from fibdsl.diagnostics.rules import Severity
 
 if TYPE_CHECKING:
-    from fibc.analysis.witness import Witness
+    from fibc.analysis.witnesses.witness import Witness
 
 
 class FailOn(StrEnum):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fibc.analysis import linear
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs import linear
 from fibc.analysis.property import Because, Property
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -24,7 +24,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
 def refute(facts: Facts, promise: Promise) -> Witness | None:
     import numpy as np
 
-    from fibc.analysis.lab import evaluate, trials
+    from fibc.analysis.witnesses.lab import evaluate, trials
 
     assert promise.over is not None
     for trial in trials(facts):

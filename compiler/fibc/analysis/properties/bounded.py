@@ -6,7 +6,7 @@ import math
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -23,8 +23,8 @@ def prove(facts: Facts, promise: Promise) -> str | None:
 def refute(facts: Facts, promise: Promise) -> Witness | None:
     import numpy as np
 
-    from fibc.analysis.designs import build, single_deviations
-    from fibc.analysis.lab import evaluate
+    from fibc.analysis.witnesses.designs import build, single_deviations
+    from fibc.analysis.witnesses.lab import evaluate
 
     far = _FAR_LOG if facts.objective.signal == "log_ratio" else _FAR_DEVIATION
     sizes = {level: [far] for level in facts.objective.gates}

@@ -7,9 +7,9 @@ jumps, rational functions of k, are identically 0.
 from __future__ import annotations
 
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs.shape import shape
 from fibc.analysis.property import Because, Property
-from fibc.analysis.shape import shape
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.typed import Promise, TypedGate
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -25,8 +25,8 @@ def prove(facts: Facts, promise: Promise) -> str | None:
 
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:
-    from fibc.analysis.designs import build, single_deviations
-    from fibc.analysis.lab import evaluate
+    from fibc.analysis.witnesses.designs import build, single_deviations
+    from fibc.analysis.witnesses.lab import evaluate
 
     for level, gate in facts.objective.gates.items():
         for size in (2, 3, 5, 8):

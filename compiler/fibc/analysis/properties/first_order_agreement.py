@@ -6,11 +6,11 @@ signal. Refuted by the Jacobian of a batch at r = 1.
 
 from __future__ import annotations
 
-from fibc.analysis import linear
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs import linear
+from fibc.analysis.proofs.shape import shape
 from fibc.analysis.property import Because, Property
-from fibc.analysis.shape import shape
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -25,8 +25,8 @@ def prove(facts: Facts, promise: Promise) -> str | None:
 def refute(facts: Facts, promise: Promise) -> Witness | None:
     import numpy as np
 
-    from fibc.analysis.designs import Path, build
-    from fibc.analysis.lab import evaluate
+    from fibc.analysis.witnesses.designs import Path, build
+    from fibc.analysis.witnesses.lab import evaluate
 
     above = len(facts.objective.level_names[: facts.objective.level_names.index(facts.top)])
     path = Path(((0.0, 0.0),) * above, 0.0)

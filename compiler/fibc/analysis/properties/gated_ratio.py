@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.ir.interval import hull
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
@@ -24,7 +24,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
 def refute(facts: Facts, promise: Promise) -> Witness | None:
     import numpy as np
 
-    from fibc.analysis.extremes import extreme_trials
+    from fibc.analysis.witnesses.extremes import extreme_trials
 
     assert promise.within is not None
     low, high = float(promise.within.low), float(promise.within.high)

@@ -8,9 +8,9 @@ everything, the sum over the levels is on that side of the signal too.
 from __future__ import annotations
 
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs.shape import shape
 from fibc.analysis.property import Because, Property
-from fibc.analysis.shape import shape
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -29,7 +29,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
 def refute(facts: Facts, promise: Promise) -> Witness | None:
     import numpy as np
 
-    from fibc.analysis.extremes import extreme_trials
+    from fibc.analysis.witnesses.extremes import extreme_trials
 
     found: Witness | None = None
     for trial in extreme_trials(facts):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.typed import Budget, Promise
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -29,8 +29,8 @@ def _even(budget: Budget, facts: Facts) -> bool:
 
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:
-    from fibc.analysis.designs import build
-    from fibc.analysis.lab import deviation, deviations, evaluate
+    from fibc.analysis.witnesses.designs import build
+    from fibc.analysis.witnesses.lab import deviation, deviations, evaluate
 
     objective = facts.objective
     for _, _, path in deviations(facts):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs.shape import shape
 from fibc.analysis.property import Because, Property
-from fibc.analysis.shape import shape
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
 from fibc.typed import Promise, TypedGate
@@ -48,8 +48,8 @@ def _stands_at(op: ir.Op, promise: Promise) -> bool:
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:
     from fibc import interp
-    from fibc.analysis.designs import build, single_deviations
-    from fibc.analysis.lab import evaluate, gate_ops, magnitudes
+    from fibc.analysis.witnesses.designs import build, single_deviations
+    from fibc.analysis.witnesses.lab import evaluate, gate_ops, magnitudes
 
     assert promise.at is not None
     sizes = {promise.at: magnitudes(facts).get(promise.at, [1.0])}

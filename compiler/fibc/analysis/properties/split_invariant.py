@@ -4,9 +4,9 @@ each, computed with the normalizers of the whole batch."""
 from __future__ import annotations
 
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs.split import split
 from fibc.analysis.property import Because, Property
-from fibc.analysis.split import split
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.typed import Promise
 
 _TOLERANCE = 1e-9
@@ -22,7 +22,7 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
     import numpy as np
 
     from fibc import interp
-    from fibc.analysis.lab import batch_of, trials
+    from fibc.analysis.witnesses.lab import batch_of, trials
     from fibdsl.types import BATCH
 
     assert facts.values is not None

@@ -8,9 +8,9 @@ trajectories, else the coarsest level's.
 from __future__ import annotations
 
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs.shape import shape
 from fibc.analysis.property import Because, Property
-from fibc.analysis.shape import shape
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.witness import Witness
 from fibc.ir.interval import Real, hull
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
@@ -65,7 +65,7 @@ def cells(facts: Facts, promise: Promise) -> str:
 def refute(facts: Facts, promise: Promise) -> Witness | None:
     import numpy as np
 
-    from fibc.analysis.extremes import extreme_trials
+    from fibc.analysis.witnesses.extremes import extreme_trials
 
     assert promise.tv is not None
     level, bound = cells(facts, promise), facts.value(promise.tv)

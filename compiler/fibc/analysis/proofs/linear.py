@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from fibc.analysis.shape import shape
+from fibc.analysis.proofs.shape import shape
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const
 from fibdsl.builtins import GATES

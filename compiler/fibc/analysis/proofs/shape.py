@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from fibc.analysis.rational import K, Rational
+from fibc.analysis.proofs.rational import K, Rational
 from fibc.ir.interval import Interval, Real, hull
 from fibdsl.builtins import Formula, GateRule
 from fibdsl.diagnostics.errors import InternalError

@@ -12,9 +12,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fibc.analysis.designs import Path, build
 from fibc.analysis.facts import Facts
-from fibc.analysis.lab import Trial, evaluate, trials
+from fibc.analysis.witnesses.designs import Path, build
+from fibc.analysis.witnesses.lab import Trial, evaluate, trials
 from fibc.ir.scalar import evaluate as scalar_value
 from fibc.typed import TypedGate
 from fibdsl.types import TOKEN, Channels, Signal

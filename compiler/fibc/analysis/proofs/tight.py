@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from fibc.analysis import linear
-from fibc.analysis.chain import Chain, Line
-from fibc.analysis.ranges import Ranges, SignedPart, gated_ratio_of
-from fibc.analysis.setting import Setting
-from fibc.analysis.shape import shape, shrinks
+from fibc.analysis.proofs import linear
+from fibc.analysis.proofs.chain import Chain, Line
+from fibc.analysis.proofs.ranges import Ranges, SignedPart, gated_ratio_of
+from fibc.analysis.proofs.setting import Setting
+from fibc.analysis.proofs.shape import shape, shrinks
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, Real
 from fibdsl.builtins import GATES

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from fibc.analysis import linear
-from fibc.analysis.setting import Setting
-from fibc.analysis.shape import Part, shape
+from fibc.analysis.proofs import linear
+from fibc.analysis.proofs.setting import Setting
+from fibc.analysis.proofs.shape import Part, shape
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, Real, hull
 from fibdsl.builtins import GATES

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fibc import interp
-from fibc.analysis.designs import Built, Path, build, random_tensors, single_deviations
 from fibc.analysis.facts import Facts
-from fibc.analysis.witness import Witness
+from fibc.analysis.witnesses.designs import Built, Path, build, random_tensors, single_deviations
+from fibc.analysis.witnesses.witness import Witness
 from fibc.batch import Batch, make_batch
 from fibc.ir import nodes as ir
 from fibc.typed import TypedObjective

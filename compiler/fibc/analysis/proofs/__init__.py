@@ -1,0 +1,1 @@
+"""What holds for every batch: exact analyses of a program, none of which runs it."""

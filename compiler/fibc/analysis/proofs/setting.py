@@ -34,7 +34,13 @@ class Setting:
 
     def value(self, scalar: Scalar) -> float:
         """The value of a budget or steepness that counts nothing, where parameters are points."""
-        return float(self.bounds(scalar).high)
+        if scalar not in self._known:
+            self._known[scalar] = float(self.bounds(scalar).high)
+        return self._known[scalar]
+
+    @cached_property
+    def _known(self) -> dict[Scalar, float]:
+        return {}
 
     @cached_property
     def program(self) -> Program:

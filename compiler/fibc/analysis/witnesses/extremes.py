@@ -10,11 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.witnesses.designs import Path, build
 from fibc.analysis.witnesses.lab import Trial, evaluate, trials
+from fibc.ir.scalar import Scalar
 from fibc.ir.scalar import evaluate as scalar_value
 from fibc.typed import TypedGate
 from fibdsl.types import TOKEN, Channels, Signal
@@ -65,6 +67,7 @@ class _Chain:
     facts: Facts
     channel: int | None
     advantage: float
+    known: dict[Scalar | None, float] = field(default_factory=dict)
 
     def best(self, sign: float, token: float | None) -> list[tuple[float, tuple[float, ...]]]:
         """The most extreme sums of gates and the aggregates that give them, token first; `token`
@@ -88,7 +91,7 @@ class _Chain:
             beam = grown if level == TOKEN else _diverse(grown)
         return [(y, S + (S[-1],) * beyond) for y, S in beam[:_BUILT]]
 
-    @property
+    @cached_property
     def room(self) -> float:
         """An aggregate so large that every finer level can fall below it by its budget."""
         gates = self.facts.objective.gates.values()
@@ -137,10 +140,7 @@ class _Chain:
         if gate.budget is not None:
             upper = x >= 0 if self.channel is None else self.channel > 0
             C = self.facts.value(gate.budget.upper if upper else gate.budget.lower)
-        k = 1.0
-        if gate.steepness is not None:
-            counts = {"size": _CHILDREN, "tokens": _CHILDREN}
-            k = float(scalar_value(gate.steepness, self.facts.values or {}, counts))
+        k = self.steepness(gate.steepness)
         value = x
         for piece in gate.rule.pieces:
             value = sign * float(piece.intercept(C, k) + piece.slope(C, k) * a)
@@ -151,6 +151,14 @@ class _Chain:
             lowers = self.advantage * (self.channel or 1) > 0
             return min(value, x) if lowers else max(value, x)
         return value
+
+    def steepness(self, scalar: Scalar | None) -> float:
+        """k, with as many children as a small cell has."""
+        if scalar not in self.known:
+            counts = {"size": _CHILDREN, "tokens": _CHILDREN}
+            values = self.facts.values or {}
+            self.known[scalar] = float(scalar_value(scalar, values, counts)) if scalar else 1.0
+        return self.known[scalar]
 
 
 def _diverse(

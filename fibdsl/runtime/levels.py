@@ -37,9 +37,8 @@ class Level:
 
     def fraction(self, counted: Tensor, weight: Tensor) -> Tensor:
         """`counted` of all cells with weight 1, as sum and count, (2,)."""
-        pair = torch.stack([counted, total(weight)])
-        # What every rank has is counted by every rank.
-        return pair / self.ranks.size if self.ranks is not None and self.shared else pair
+        # Of shared cells every rank counts all: both numbers, so their quotient is the same.
+        return torch.stack([counted, total(weight)])
 
 
 class Tokens(Level):

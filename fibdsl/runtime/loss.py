@@ -259,14 +259,7 @@ class FusedLoss(torch.nn.Module):
     ) -> None:
         """A part's own aggregates and counts make another objective of it, silently."""
         name, level = self.objective.name, self.objective.whole
-        if self._ranks is not None:
-            if normalizers:
-                raise ValueError(
-                    "normalizers have no effect with a process_group, whose ranks count together; "
-                    "cut a batch by `weigh`"
-                )
-            return
-        if whole_cells:
+        if self._ranks is not None or whole_cells:
             return
         if level is None and in_pieces(self.objective, keys):
             level = "trajectory"
@@ -302,6 +295,11 @@ class FusedLoss(torch.nn.Module):
         facts = (0,) * len(_COMMON)
         given = logp
         try:
+            if ranks is not None and normalizers:
+                raise ValueError(
+                    "normalizers have no effect with a process_group, whose ranks count together; "
+                    "cut a batch by `weigh`"
+                )
             if ranks is not None and isinstance(logp, Tensor) and logp.numel() == 0:
                 # A rank without rows takes part with one that is all mask.
                 logp, old_logp, advantages, mask, keys, cu_seqlens = _nothing(

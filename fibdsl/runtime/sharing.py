@@ -107,6 +107,13 @@ def own_cells(
     Raises:
         ValueError, TypeError: as `parent_cells`.
     """
+    if in_pieces(objective, keys):
+        ids = keys[TRAJECTORY_KEY]
+        if isinstance(ids, Tensor) and ids.dim() != 1:
+            raise ValueError(
+                f"keys['{TRAJECTORY_KEY}'] has shape {tuple(ids.shape)}; it has one id a row, "
+                "equal for pieces of one trajectory"
+            )
     sharing = sharing_of(objective, keys, ranks)
     levels = objective.levels
     first = sharing.first

@@ -53,9 +53,10 @@ class Weights:
                 1-d integer or bool tensor.
 
         Returns:
-            A loss whose values add up to that of the batch over parts that are the batch, and the
-            metrics of the batch with `recomputed/max`: by how much `logp` differs at most from
-            what the batch was weighed with, in nats; rounding, if the policy is the same.
+            A loss whose values add up to `loss` over the parts of this rank's rows (0 on a rank
+            that has no token), and the metrics of the batch with `recomputed/max`: by how much
+            `logp` differs at most from what the batch was weighed with, in nats; rounding, if the
+            policy is the same.
 
         Raises:
             ValueError: `logp` has another shape than the rows, or differs by more than 0.2 nats

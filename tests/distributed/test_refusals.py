@@ -293,7 +293,7 @@ def counted_twice(rank: int) -> str:
 
 def test_normalizers_with_a_group_are_refused() -> None:
     for text in gathered(2, counted_twice):
-        assert text.startswith("normalizers have no effect with a process_group")
+        assert text.startswith("rank 0: normalizers have no effect with a process_group")
 
 
 # --- ranks that fail ------------------------------------------------------------------------------

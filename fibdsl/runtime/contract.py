@@ -36,7 +36,8 @@ class Objective:
 
     Attributes:
         loss: (x, advantages, mask, params, levels, normalizer) -> (loss, values to measure).
-        measure: (x, advantages, mask, params, levels, *values) -> metrics (M,).
+        measure: (x, advantages, mask, params, levels, *values) -> sums and counts of the metrics,
+            (2, M).
         levels: (name, key or None) from the first level above the token to the coarsest.
         outermost: the level whose cells the loss is a mean over, or None.
         whole: the level of which a part taken for the whole is another objective, or None where

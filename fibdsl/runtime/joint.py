@@ -95,7 +95,7 @@ def _joint(
     counted = objective.measure(x, advantages, weight, params, levels, *values)
     if ranks is not None:
         counted = ranks.reduced(counted)
-    metrics = counted[:, 0] / counted[:, 1].clamp(min=1)
+    metrics = counted[0] / counted[1].clamp(min=1)
     return loss, torch.where(mask, grad, 0.0), metrics
 
 

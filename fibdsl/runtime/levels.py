@@ -30,15 +30,14 @@ class Level:
         own = total(values)
         return own if self.ranks is None or self.shared else self.ranks.sum(own)
 
-    def average(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Of the mean of `values` where `weight` is 1: sum and count, (2,); those of all ranks add
-        up."""
+    def average(self, values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the mean of `values` where `weight` is 1: sum and count; those of all ranks add up."""
         return self.fraction(total(values * weight), weight)
 
-    def fraction(self, counted: Tensor, weight: Tensor) -> Tensor:
-        """`counted` of all cells with weight 1, as sum and count, (2,)."""
+    def fraction(self, counted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """`counted` of all cells with weight 1, as sum and count."""
         # Of shared cells every rank counts all: both numbers, so their quotient is the same.
-        return torch.stack([counted, total(weight)])
+        return counted, total(weight)
 
 
 class Tokens(Level):
@@ -134,6 +133,12 @@ def mean(total: Tensor, count: Tensor) -> Tensor:
 def total(values: Tensor) -> Tensor:
     """The sum of all values (0-dim): row by row first, so that float32 sums stay short."""
     return values.sum() if values.dim() < 2 else values.sum(-1).sum()
+
+
+def sums_and_counts(metrics: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    """All metrics, each a sum and the count to divide it by, (2, M)."""
+    sums, counts = zip(*metrics.values(), strict=True)
+    return torch.stack([torch.stack(sums), torch.stack(counts)])
 
 
 def regime_counts(regime: Tensor, regimes: int, counted: Tensor) -> Tensor:

@@ -29,9 +29,8 @@ class Functions:
         body += [py.assign(self.code.value_name(op.name), self.code.value(op)) for op in stage.ops]
         if stage.name == "measure":
             body += self.metrics.statements()
-            # Each a sum and the count it is divided by, so that parts of a batch add up.
-            values = py.call("list", py.method(py.name("metrics"), "values"))
-            result = py.call(py.dotted("torch", "stack"), values)
+            # Not divided yet, so that those of several ranks add up.
+            result = py.call("sums_and_counts", py.name("metrics"))
         else:
             given = [py.name(self.code.value_name(n)) for n in stage.gives]
             if stage.name == "reduce":

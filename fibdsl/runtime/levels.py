@@ -7,6 +7,8 @@ back shares out what depends on a shared value; within shared cells every rank c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,18 @@ class Level:
     def __init__(self, ranks: Ranks | None = None, shared: bool = False) -> None:
         self.ranks = ranks
         self.shared = shared
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the children of each cell."""
+        raise NotImplementedError
+
+    def lift(self, values: Tensor) -> Tensor:
+        """The value of each cell, for each of its children."""
+        raise NotImplementedError
+
+    def collect(self, values: Tensor) -> Tensor:
+        """The same as `sum`, of what is no aggregate: never an earlier pass's."""
+        return self.sum(values)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all cells of all ranks (0-dim)."""
@@ -118,6 +132,43 @@ class Exchanged(Level):
 
     def lift(self, values: Tensor) -> Tensor:
         return self.own.lift(self.between.share(values))
+
+
+class Kept(Level):
+    """A level whose sums are kept for later passes, in the order they are made."""
+
+    def __init__(self, level: Level, sums: list[Tensor]) -> None:
+        super().__init__(level.ranks, level.shared)
+        self.level = level
+        self.sums = sums
+
+    def sum(self, values: Tensor) -> Tensor:
+        self.sums.append(self.level.sum(values))
+        return self.sums[-1]
+
+    def collect(self, values: Tensor) -> Tensor:
+        return self.level.collect(values)
+
+    def lift(self, values: Tensor) -> Tensor:
+        return self.level.lift(values)
+
+
+class Earlier(Level):
+    """A level whose sums are those of an earlier pass over the whole batch, without derivative."""
+
+    def __init__(self, level: Level, sums: Iterator[Tensor]) -> None:
+        super().__init__()
+        self.level = level
+        self.sums = sums
+
+    def sum(self, values: Tensor) -> Tensor:
+        return next(self.sums)
+
+    def collect(self, values: Tensor) -> Tensor:
+        return self.level.sum(values)
+
+    def lift(self, values: Tensor) -> Tensor:
+        return self.level.lift(values)
 
 
 def present(count: Tensor) -> Tensor:

@@ -21,8 +21,15 @@ from fibdsl.runtime.joint import joint_packed, joint_padded
 from fibdsl.runtime.layouts import cut_blocks
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.ranks import Ranks
-from fibdsl.runtime.sharing import Sharing, in_pieces, numbered, own_cells
-from fibdsl.runtime.weights import Weights
+from fibdsl.runtime.sharing import (
+    SharedCells,
+    Sharing,
+    in_pieces,
+    numbered,
+    numbered_as,
+    own_cells,
+)
+from fibdsl.runtime.weights import Aggregates, Weights
 
 
 class _SavedGradient(torch.autograd.Function):
@@ -32,7 +39,7 @@ class _SavedGradient(torch.autograd.Function):
     def forward(
         ctx: Any, logp: Tensor, joint: Callable[[Tensor], Any], scale: float
     ) -> tuple[Tensor, Tensor]:
-        loss, grad, metrics = joint(logp)
+        loss, grad, metrics, _ = joint(logp)
         ctx.save_for_backward(grad)
         ctx.scale = scale
         ctx.mark_non_differentiable(metrics)
@@ -63,6 +70,7 @@ class _Call(NamedTuple):
     joint: Callable[[Tensor], Any]
     logp: Tensor
     mask: Tensor
+    cells: SharedCells
 
 
 class FusedLoss(torch.nn.Module):
@@ -112,18 +120,21 @@ class FusedLoss(torch.nn.Module):
         self.set_params(**params)
 
         self._backend = backend
-        self._compiled: dict[tuple[bool, Sharing], Callable[..., Any]] = {}
+        self._compiled: dict[tuple[bool, Sharing, bool, bool], Callable[..., Any]] = {}
 
-    def _function(self, packed: bool, sharing: Sharing) -> Callable[..., Any]:
+    def _function(
+        self, packed: bool, sharing: Sharing, keep: bool, earlier: bool
+    ) -> Callable[..., Any]:
         """The compiled graph for a layout. Which levels are shared is part of the code."""
-        key = packed, sharing
+        key = packed, sharing, keep, earlier
         if key not in self._compiled:
-            objective, ranks = self.objective, self._ranks
+            # With the aggregates of an earlier pass a rank has all it needs.
+            objective, ranks = self.objective, None if earlier else self._ranks
             joint = joint_packed if packed else joint_padded
 
             # A fresh function, so that each module has a cache of compiled graphs of its own.
-            def function(*tensors: Any) -> tuple[Tensor, Tensor, Tensor]:
-                return joint(objective, ranks, sharing, *tensors)
+            def function(*tensors: Any) -> tuple[Tensor, Tensor, Tensor, Any]:
+                return joint(objective, ranks, sharing, keep, *tensors)
 
             self._compiled[key] = (
                 function
@@ -183,6 +194,7 @@ class FusedLoss(torch.nn.Module):
         cu_seqlens: Tensor | None = None,
         normalizers: Mapping[str, float | Tensor] | None = None,
         whole_cells: bool = False,
+        aggregates: Aggregates | None = None,
     ) -> LossOutput:
         """The loss of a batch.
 
@@ -204,6 +216,11 @@ class FusedLoss(torch.nn.Module):
             whole_cells: that no cell that is gated, that a censor shares, or that `reduce` names
                 lies in two parts (or on two ranks that no `process_group` joins), so that parts may
                 be evaluated by themselves.
+            aggregates: of an earlier `weigh(..., keep_aggregates=True)` over the whole batch: an
+                approximation. Levels with cells in several rows take their aggregates from there,
+                without derivative, and all else is that of this call, so that it may be any part
+                of the batch: no other rank is waited for. Needs the `normalizers` of the whole,
+                and the metrics hold `approximate/aggregates`, 1.
 
         Returns:
             The loss (0-dim, float32 or better) and the metrics; of the whole batch on every rank.
@@ -213,10 +230,18 @@ class FusedLoss(torch.nn.Module):
                 part of a batch whose loss is no part of the loss, naming the level.
             TypeError: a tensor of the wrong type.
         """
-        self._refuse_parts(normalizers, whole_cells, keys or {})
-        call = self._call(logp, old_logp, advantages, mask, keys, cu_seqlens, normalizers)
+        if aggregates is None:
+            self._refuse_parts(normalizers, whole_cells, keys or {})
+        else:
+            self._refuse_aggregates(aggregates, normalizers)
+        call = self._call(
+            logp, old_logp, advantages, mask, keys, cu_seqlens, normalizers, earlier=aggregates
+        )
         loss, metrics = _SavedGradient.apply(call.logp, call.joint, self._scale)  # type: ignore[no-untyped-call]
-        return LossOutput(loss, self._named(metrics))
+        named = self._named(metrics)
+        if aggregates is not None:
+            named["approximate/aggregates"] = torch.ones_like(metrics[0])
+        return LossOutput(loss, named)
 
     def weigh(
         self,
@@ -229,6 +254,7 @@ class FusedLoss(torch.nn.Module):
         cu_seqlens: Tensor | None = None,
         stale: bool = False,
         whole_cells: bool = False,
+        keep_aggregates: bool = False,
     ) -> Weights:
         """The exact gradient of a batch that is trained in micro-batches.
 
@@ -241,15 +267,27 @@ class FusedLoss(torch.nn.Module):
             stale: that `logp` is from an earlier pass, of another policy than the one trained: an
                 approximation, which saves the pass. The metrics then hold `approximate/stale`, 1.
             whole_cells: as of a call: that the rows are a batch of their own.
+            keep_aggregates: keep the aggregates of levels with cells in several rows, for later
+                calls (`aggregates=`).
         """
         self._refuse_parts(None, whole_cells, keys or {})
-        call = self._call(logp.detach(), old_logp, advantages, mask, keys, cu_seqlens, None)
-        loss, grad, metrics = call.joint(call.logp)
+        if keep_aggregates and self.objective.whole is None:
+            raise ValueError(
+                f"'{self.objective.name}' has no cells in several rows, so keep_aggregates has no "
+                "effect; call it on parts with normalizers"
+            )
+        call = self._call(
+            logp.detach(), old_logp, advantages, mask, keys, cu_seqlens, None, keep_aggregates
+        )
+        loss, grad, metrics, sums = call.joint(call.logp)
         weights = grad * self._scale if self._scale != 1.0 else grad
         named = self._named(metrics)
         if stale:
             named["approximate/stale"] = torch.ones_like(loss)
-        return Weights(loss, named, weights, call.logp, call.mask, stale)
+        kept = None
+        if keep_aggregates:
+            kept = Aggregates(self.objective.semantic_hash, call.cells, sums)
+        return Weights(loss, named, weights, call.logp, call.mask, stale, kept)
 
     def _named(self, metrics: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.objective.metrics, metrics.unbind(), strict=True))
@@ -279,6 +317,18 @@ class FusedLoss(torch.nn.Module):
                 "normalizers of the whole) if each rank's rows are a batch of their own"
             )
 
+    def _refuse_aggregates(
+        self, aggregates: Aggregates, normalizers: Mapping[str, Any] | None
+    ) -> None:
+        if aggregates.semantic_hash != self.objective.semantic_hash:
+            raise ValueError("these aggregates are of another objective")
+        outermost = self.objective.outermost
+        if outermost is not None and not normalizers:
+            raise ValueError(
+                f"aggregates of an earlier pass are for parts of a batch: give the number of "
+                f"'{outermost}' cells of the whole, normalizers={{'{outermost}': ...}}"
+            )
+
     def _call(
         self,
         logp: Tensor,
@@ -288,9 +338,12 @@ class FusedLoss(torch.nn.Module):
         keys: Mapping[str, Tensor] | None,
         cu_seqlens: Tensor | None,
         normalizers: Mapping[str, float | Tensor] | None,
+        keep: bool = False,
+        earlier: Aggregates | None = None,
     ) -> _Call:
         """Checks the arguments, on all ranks together, and numbers the cells."""
-        ranks = self._ranks
+        ranks = None if earlier is not None else self._ranks
+        several = ranks is not None or keep or earlier is not None
         error: Exception | None = None
         facts = (0,) * len(_COMMON)
         given = logp
@@ -310,7 +363,9 @@ class FusedLoss(torch.nn.Module):
             mask = as_bool(mask)
             normalizer = self._normalizer(normalizers, logp.device)
             layout = None if cu_seqlens is None else cut_blocks(cu_seqlens, logp.shape[0])
-            own = own_cells(self.objective, keys or {}, mask, layout, cu_seqlens, ranks)
+            own = own_cells(self.objective, keys or {}, mask, layout, cu_seqlens, several)
+            if (keep or earlier is not None) and in_pieces(self.objective, keys or {}):
+                raise ValueError("aggregates are not kept for pieces of trajectories")
             facts = self._common(logp, old_logp, advantages, keys or {})
         except Exception as found:  # of any kind: other ranks must not wait for this one
             error = found
@@ -318,7 +373,7 @@ class FusedLoss(torch.nn.Module):
             ranks.agree(error, facts, _COMMON)
         elif error is not None:
             raise error
-        cells = numbered(own, ranks)
+        cells = numbered(own, ranks) if earlier is None else numbered_as(own, earlier.cells)
         if len({logp.dtype, old_logp.dtype, advantages.dtype}) > 1:
             # Mixed types would each be a graph of their own.
             dtype = _promoted(logp, old_logp, advantages)
@@ -334,7 +389,10 @@ class FusedLoss(torch.nn.Module):
         )
         if layout is not None:
             rest = (*rest, *layout, cu_seqlens)
-        function = self._function(layout is not None, cells.sharing)
+        if earlier is not None:
+            dtype = compute_dtype(logp.dtype)
+            rest = (*rest, tuple(tuple(t.to(dtype) for t in sums) for sums in earlier.sums))
+        function = self._function(layout is not None, cells.sharing, keep, earlier is not None)
 
         def joint(logp: Tensor) -> Any:
             with (
@@ -348,13 +406,13 @@ class FusedLoss(torch.nn.Module):
                 return function(logp.detach().contiguous(), *rest)
 
         if given.numel() > 0:
-            return _Call(joint, logp, mask)
+            return _Call(joint, logp, mask, cells)
 
         def joint_of_nothing(_: Tensor) -> Any:
-            loss, grad, metrics = joint(logp)
-            return loss, grad.new_zeros(given.shape), metrics
+            loss, grad, metrics, sums = joint(logp)
+            return loss, grad.new_zeros(given.shape), metrics, sums
 
-        return _Call(joint_of_nothing, given, mask.new_zeros(given.shape))
+        return _Call(joint_of_nothing, given, mask.new_zeros(given.shape), cells)
 
     def _common(
         self, logp: Tensor, old_logp: Tensor, advantages: Tensor, keys: Mapping[str, Tensor]

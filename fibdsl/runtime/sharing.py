@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fibdsl.runtime.checks import require
 from fibdsl.runtime.contract import Objective
 from fibdsl.runtime.layouts import (
     BlockLayout,
@@ -49,21 +50,23 @@ class SharedCells(NamedTuple):
             ranks.
         sizes: for each shared level (and for trajectories beside the chain) a tensor as long as
             it has cells; only its shape matters.
+        ids: for each shared level the id of each cell, in order.
     """
 
     sharing: Sharing
     parents: tuple[Tensor, ...]
     sizes: tuple[Tensor, ...]
+    ids: tuple[Tensor, ...]
 
 
-def sharing_of(objective: Objective, keys: Mapping[str, Tensor], ranks: Ranks | None) -> Sharing:
-    """Which levels are shared, for these keys and ranks."""
+def sharing_of(objective: Objective, keys: Mapping[str, Tensor], several: bool) -> Sharing:
+    """Which levels are shared, for these keys and one or `several` ranks or passes."""
     names = [name for name, _ in objective.levels]
     pieces = in_pieces(objective, keys)
     chained = "trajectory" in names
     if pieces and chained:
         return Sharing(0, False)
-    if ranks is None:
+    if not several:
         return Sharing(len(names), pieces)
     return Sharing(names.index("trajectory") + 1 if chained else 0, pieces)
 
@@ -100,7 +103,7 @@ def own_cells(
     mask: Tensor,
     layout: BlockLayout | None,
     cu_seqlens: Tensor | None,
-    ranks: Ranks | None,
+    several: bool,
 ) -> OwnCells:
     """The cells of levels that are not shared, and the ids of the others.
 
@@ -114,7 +117,7 @@ def own_cells(
                 f"keys['{TRAJECTORY_KEY}'] has shape {tuple(ids.shape)}; it has one id a row, "
                 "equal for pieces of one trajectory"
             )
-    sharing = sharing_of(objective, keys, ranks)
+    sharing = sharing_of(objective, keys, several)
     levels = objective.levels
     first = sharing.first
     own = parent_cells(levels[:first], keys, mask, layout, cu_seqlens)
@@ -147,7 +150,7 @@ def numbered(own: OwnCells, ranks: Ranks | None) -> SharedCells:
         ValueError: a cell lies in two coarser ones; on every rank.
     """
     sharing, _, units, valid, beside, valid_rows = own
-    parents, sizes = list(own.parents), []
+    parents, sizes, known = list(own.parents), [], []
     trajectory: Tensor | None = None
     if any(unit.within for unit in units):
         # Ids within a trajectory count together with it.
@@ -157,9 +160,11 @@ def numbered(own: OwnCells, ranks: Ranks | None) -> SharedCells:
     for unit in units:
         ids = unit.ids
         if unit.within and trajectory is not None:
-            inside, count = _shared_number(ids, valid, ranks)
-            ids = trajectory * count + inside
-        cell, size = _shared_number(ids, valid, ranks)
+            inside, within = _shared_number(ids, valid, ranks)
+            ids = trajectory * within.numel() + inside
+        cell, table = _shared_number(ids, valid, ranks)
+        size = table.numel()
+        known.append(table)
         if finer is None:
             parents.append(cell)
         else:
@@ -167,20 +172,50 @@ def numbered(own: OwnCells, ranks: Ranks | None) -> SharedCells:
         sizes.append(valid.new_empty(size))
         finer = unit, cell, size
     if beside is not None:
-        cell, size = _shared_number(beside, valid_rows, ranks)
+        cell, table = _shared_number(beside, valid_rows, ranks)
         parents.append(cell)
-        sizes.append(valid.new_empty(size))
-    return SharedCells(sharing, tuple(parents), tuple(sizes))
+        sizes.append(valid.new_empty(table.numel()))
+    return SharedCells(sharing, tuple(parents), tuple(sizes), tuple(known))
 
 
-def _shared_number(ids: Tensor, valid: Tensor, ranks: Ranks | None) -> tuple[Tensor, int]:
-    """Equal ids to equal numbers, on all ranks, and how many there are; 0 where none is valid."""
+def numbered_as(own: OwnCells, earlier: SharedCells) -> SharedCells:
+    """The numbers that an earlier pass over the whole batch gave to the cells of a part of it.
+
+    Raises:
+        ValueError: a cell that was not there, or in another coarser cell.
+    """
+    if own.sharing.beside or any(unit.within for unit in own.units):
+        raise ValueError("aggregates of an earlier pass are not kept for pieces of trajectories")
+    parents = list(own.parents)
+    finer: Tensor | None = None
+    for unit, known, parent in zip(
+        own.units, earlier.ids, earlier.parents[len(parents) :], strict=True
+    ):
+        cell = torch.searchsorted(known, unit.ids.contiguous()).clamp(max=known.numel() - 1)
+        same = known[cell] == unit.ids
+        if finer is not None:
+            same = same & (parent[finer] == cell)
+        require(
+            (same | ~own.valid).all(),
+            f"{unit.what} (level '{unit.name}') has cells here that the earlier pass did not have, "
+            "or had in other cells; its batch has to hold all rows of this one",
+        )
+        cell = torch.where(own.valid, cell, 0)
+        parents.append(cell if finer is None else parent)
+        finer = cell
+    return SharedCells(own.sharing, tuple(parents), earlier.sizes, earlier.ids)
+
+
+def _shared_number(ids: Tensor, valid: Tensor, ranks: Ranks | None) -> tuple[Tensor, Tensor]:
+    """Equal ids to equal numbers, on all ranks, 0 where none is valid; and the ids in order, at
+    least one."""
     known = torch.unique(ids[valid])
     if ranks is not None:
         known = torch.unique(ranks.gathered(known))
-    size = max(known.numel(), 1)
-    numbers = torch.searchsorted(known, ids.contiguous()).clamp(max=size - 1)
-    return torch.where(valid, numbers, 0), size
+    if known.numel() == 0:
+        known = ids.new_zeros(1)
+    numbers = torch.searchsorted(known, ids.contiguous()).clamp(max=known.numel() - 1)
+    return torch.where(valid, numbers, 0), known
 
 
 def _shared_parent(

@@ -7,14 +7,32 @@ times log-probability, whatever rows it holds (docs/semantics.md, Reduce).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from fibdsl.runtime.checks import require
 from fibdsl.runtime.contract import LossOutput
+from fibdsl.runtime.joint import Sums
+from fibdsl.runtime.sharing import SharedCells
 
 _ROUNDING = 0.2
 """Nats by which two passes of one policy may differ: bfloat16 does a few hundredths."""
+
+
+class Aggregates(NamedTuple):
+    """What the levels with cells in several rows were in one pass over a whole batch.
+
+    Attributes:
+        semantic_hash: of the objective.
+        cells: the cells of those levels.
+        sums: their sums, in the order in which a pass makes them.
+    """
+
+    semantic_hash: str
+    cells: SharedCells
+    sums: Sums
 
 
 class Weights:
@@ -35,6 +53,7 @@ class Weights:
         logp: Tensor,
         mask: Tensor,
         stale: bool,
+        aggregates: Aggregates | None,
     ) -> None:
         self.loss = loss
         self.metrics = metrics
@@ -42,6 +61,7 @@ class Weights:
         self._logp = logp
         self._mask = mask
         self._stale = stale
+        self.aggregates = aggregates
 
     def part(self, logp: Tensor, rows: slice | Tensor) -> LossOutput:
         """The loss of a micro-batch: its gradient is that of the whole batch, for these rows.

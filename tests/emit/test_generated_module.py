@@ -150,7 +150,10 @@ ALLOWED: tuple[type[ast.AST], ...] = (
     *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.BitOr, ast.BitAnd),
     *(ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq),
 )
-METHODS = {"abs", "sum", "lift", "clamp", "to", "values", "dtype", "total", "average", "fraction"}
+METHODS = {
+    *("abs", "clamp", "to", "values", "dtype"),
+    *("sum", "collect", "lift", "total", "average", "fraction"),
+}
 TORCH = {"where", "sign", "zeros_like", "full_like", "ones_like", "relu", "log", "isnan", "stack"}
 BUILTINS = {"list"}
 

@@ -40,6 +40,7 @@ class Operations:
         if TRAJECTORY not in words:
             words.append(TRAJECTORY)
         self.level_names = {word: self.names.give("level", word) for word in words}
+        self.surrogates = _made_of_surrogates(program)
         self.params = {p.name: self.names.give("param", p.name) for p in program.params}
 
     def value_name(self, value: str) -> str:
@@ -89,7 +90,9 @@ class Operations:
             case ir.PushForward(_, level, x):
                 if level == BATCH:
                     return self.total(self.ops[x].level, v(x))
-                return py.method(py.name(self.level_names[level]), "sum", v(x))
+                # What the objective adds up is this call's own; aggregates may be an earlier one's.
+                how = "collect" if op.name in self.surrogates else "sum"
+                return py.method(py.name(self.level_names[level]), how, v(x))
             case ir.Weighted(_, _, x, count):
                 return py.binary("*", v(x), v(count))
             case ir.Mean(_, _, total, count):
@@ -189,6 +192,15 @@ class Operations:
             count,
             log,
         ).tree
+
+
+def _made_of_surrogates(program: ir.Program) -> set[str]:
+    """The values made of gated ratios times advantages."""
+    found: set[str] = set()
+    for op in program.ops:
+        if isinstance(op, ir.Surrogate) or found & set(op.operands):
+            found.add(op.name)
+    return found
 
 
 class _Tree:

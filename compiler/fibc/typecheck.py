@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from fibc.analysis.properties import PROPERTIES
 from fibc.ir.interval import Interval
-from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Param, Scalar, bounds, counted
-from fibc.resolved import Resolved, ResolvedGate, ResolvedParam
-from fibc.typed import Budget, Promise, TypedGate, TypedObjective, TypedParam
-from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
-from fibdsl.source import Span
+from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Scalar, bounds, counted
+from fibc.promises import typed_promises
+from fibc.quantities import BadExpressionError, Quantities
+from fibc.resolved import Resolved, ResolvedGate
+from fibc.typed import Budget, TypedGate, TypedObjective
+from fibdsl.diagnostics.diagnostic import Diagnostics
 from fibdsl.syntax import ast
 from fibdsl.types import TOKEN, Channels, Signal, Space
 
@@ -24,16 +24,11 @@ def typecheck(resolved: Resolved, diagnostics: Diagnostics) -> TypedObjective | 
 _INCOMPLETE = {"FIB102", "FIB201", "FIB202"}
 
 
-class _BadError(Exception):
-    """An expression was reported; nothing more can be said about what contains it."""
-
-
-class _Checker:
+class _Checker(Quantities):
     def __init__(self, resolved: Resolved, diagnostics: Diagnostics) -> None:
+        super().__init__(resolved.params, diagnostics)
         self.spec = resolved
-        self.diagnostics = diagnostics
         self.names = [level.name for level in resolved.levels]
-        self.ranges: dict[str, Interval] = {}
 
     def run(self) -> TypedObjective | None:
         params = tuple(p for p in map(self.param, self.spec.params.values()) if p)
@@ -48,7 +43,7 @@ class _Checker:
                     gates[level] = gate
         if not any(d.code in _INCOMPLETE for d in self.diagnostics.found):
             self.hierarchy()
-        promises = self.promises()
+        promises = typed_promises(self.spec.requires, self)
         if self.diagnostics.has_errors:
             return None
         aggregates = {
@@ -71,158 +66,6 @@ class _Checker:
             spec.reduce_span,
         )
 
-    def error(self, code: str, message: str, span: Span, help: str | None = None) -> None:
-        self.diagnostics.add(code, message, span, help)
-
-    # --- params ---------------------------------------------------------------------------------
-
-    def param(self, p: ResolvedParam) -> TypedParam | None:
-        everything = (
-            Interval(0.0, math.inf, True, True) if p.space is Space.RATIO else Interval.everything()
-        )
-        try:
-            interval = everything
-            if p.range is not None:
-                interval = Interval(
-                    self.constant(p.range.low),
-                    self.constant(p.range.high),
-                    p.range.low_open,
-                    p.range.high_open,
-                )
-                if interval.empty:
-                    self.error(
-                        "FIB404",
-                        f"no number is in {interval}",
-                        p.range.span,
-                        "write the smaller end first, as in `(0, 1)`",
-                    )
-                    return None
-            default = self.constant(p.default)
-        except _BadError:
-            return None
-        if p.space is Space.RATIO and not (interval.low >= 0):
-            self.error(
-                "FIB404",
-                f"a ratio is positive, but the range {interval} goes below 0",
-                p.range.span if p.range else p.span,
-                "use a range inside `(0, inf)`",
-            )
-            return None
-        # Uses are judged by the range, whatever the default is.
-        self.ranges[p.name] = interval
-        if math.isinf(default):
-            self.error("FIB403", "the default is infinite", p.default.span, "write a number")
-            return None
-        if default not in interval:
-            self.error(
-                "FIB403",
-                f"the default {default:g} is not in {interval}",
-                p.default.span,
-                "change the default or widen the range",
-            )
-            return None
-        return TypedParam(p.name, p.space, default, interval, p.span)
-
-    def constant(self, expr: ast.Expr) -> float:
-        """The value of an expression that may not use params."""
-        match expr:
-            case ast.Number(value, _):
-                return value
-            case ast.Reference("inf", _):
-                return math.inf
-            case ast.Negative(operand, _):
-                return -self.constant(operand)
-            case ast.Binary(operator, left, right, span):
-                a, b = self.constant(left), self.constant(right)
-                if operator == "/" and b == 0:
-                    self.error("FIB302", "division by zero", span, "mend the divisor")
-                    raise _BadError
-                return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0.0}[operator]
-            case _:
-                self.error(
-                    "FIB101",
-                    "a default or range is made of numbers only",
-                    expr.span,
-                    "write the number out",
-                )
-                raise _BadError
-
-    # --- expressions ----------------------------------------------------------------------------
-
-    def expr(self, expr: ast.Expr, counts: bool = False) -> tuple[Scalar, Space | None]:
-        """An expression and its space; None for a bare number, which takes the space it meets."""
-        match expr:
-            case ast.Number(value, _):
-                return Const(value), None
-            case ast.Reference("inf", _):
-                return Const(math.inf), None
-            case ast.Reference(("size" | "tokens") as name, span):
-                if not counts:
-                    self.error(
-                        "FIB101",
-                        f"`{name}` counts the members of a cell; a budget does not depend on it",
-                        span,
-                        "only `k = ...` may use it",
-                    )
-                    raise _BadError
-                return Count(name), Space.PURE
-            case ast.Reference(name, span):
-                if name not in self.spec.params:
-                    known = [*self.spec.params, *(("size", "tokens") if counts else ())]
-                    self.error("FIB101", f"unknown name `{name}`", span, nearest(name, known))
-                    raise _BadError
-                return Param(name), self.spec.params[name].space
-            case ast.Negative(operand, _):
-                scalar, space = self.expr(operand, counts)
-                return Negate(scalar), space
-            case ast.Call(function, _, span):
-                if function.text != "ratio":
-                    self.error(
-                        "FIB101",
-                        f"unknown function `{function.text}`",
-                        function.span,
-                        nearest(function.text, ["ratio"]),
-                    )
-                else:
-                    self.error(
-                        "FIB303",
-                        "`ratio(...)` is a bound, not a number to calculate with",
-                        span,
-                        "let it be the whole bound, and calculate inside: `+ratio(1 + a)`",
-                    )
-                raise _BadError
-            case ast.Binary():
-                return self.binary(expr, counts)
-
-    def binary(self, expr: ast.Binary, counts: bool) -> tuple[Scalar, Space | None]:
-        left, a = self.expr(expr.left, counts)
-        right, b = self.expr(expr.right, counts)
-        scalar = Binary(expr.operator, left, right)
-        if expr.operator == "/" and right == Const(0.0):
-            self.error("FIB302", "division by zero", expr.span, "mend the divisor")
-            raise _BadError
-        factor = (None, Space.PURE)
-        if expr.operator in "+-":
-            if a is None or b is None or a is b:
-                return scalar, a or b
-        elif expr.operator == "*":
-            if a in factor and b in factor:
-                # A number times a factor is still a number of whatever space it meets.
-                return scalar, None if None in (a, b) else Space.PURE
-            if a in factor or b in factor:
-                return scalar, b if a in factor else a
-        elif b in factor:
-            return scalar, a
-        elif a is b:
-            return scalar, Space.PURE
-        self.error(
-            "FIB302",
-            f"{a or 'number'} {expr.operator} {b or 'number'} has no meaning",
-            expr.span,
-            "quantities add within one space; only pure numbers multiply and divide others",
-        )
-        raise _BadError
-
     # --- gates ----------------------------------------------------------------------------------
 
     def gate(self, level: str, gate: ResolvedGate) -> TypedGate | None:
@@ -233,11 +76,11 @@ class _Checker:
         steepness = None
         try:
             budget = self.budget(level, gate)
-        except _BadError:
+        except BadExpressionError:
             good = False
         try:
             steepness = self.steepness(level, gate)
-        except _BadError:
+        except BadExpressionError:
             good = False
         if not good:
             return None
@@ -275,7 +118,7 @@ class _Checker:
                 self.error(
                     "FIB401", f"`{rule.name}` takes no budget", arguments[0].span, "delete it"
                 )
-                raise _BadError
+                raise BadExpressionError
             return None
         if kinds == ["value"]:
             bound = self.bound(level, arguments[0])
@@ -287,7 +130,7 @@ class _Checker:
                 arguments[0].span if arguments else gate.gate_span,
                 f"write `{rule.name}(0.1, over {gate.over or 'LEVEL'})`",
             )
-            raise _BadError
+            raise BadExpressionError
         if kinds != ["upper", "lower"]:
             self.error(
                 "FIB401",
@@ -295,10 +138,10 @@ class _Checker:
                 arguments[0].span if arguments else gate.gate_span,
                 f"write `{rule.name}(0.2)` or `{rule.name}(+0.2, -0.1)`",
             )
-            raise _BadError
+            raise BadExpressionError
         try:
             upper = self.bound(level, arguments[0])
-        except _BadError:
+        except BadExpressionError:
             self.bound(level, arguments[1])
             raise
         return Budget(upper, self.bound(level, arguments[1]))
@@ -321,7 +164,7 @@ class _Checker:
                 value.span,
                 help,
             )
-            raise _BadError
+            raise BadExpressionError
         self.positive(scalar, value.span, "budget")
         return scalar
 
@@ -334,7 +177,7 @@ class _Checker:
                 call.argument.span,
                 "give it a number or a `: ratio` parameter",
             )
-            raise _BadError
+            raise BadExpressionError
         interval = bounds(scalar, self.ranges)
         lower = argument.kind == "lower"
         one = Interval.point(1.0)
@@ -353,24 +196,11 @@ class _Checker:
                 if lower
                 else "write the bound itself, as in `+ratio(1.2)`, or a parameter `in (1, 2)`",
             )
-            raise _BadError
+            raise BadExpressionError
         if self.spec.signal.space is Space.LOG:
             return Negate(Log(scalar)) if lower else Log(scalar)
         one_scalar = Const(1.0)
         return Binary("-", one_scalar, scalar) if lower else Binary("-", scalar, one_scalar)
-
-    def positive(self, scalar: Scalar, span: Span, what: str) -> None:
-        interval = bounds(scalar, self.ranges)
-        if interval.positive:
-            return
-        if interval.high <= 0:
-            help = f"a {what} is a magnitude: a number above 0, without its sign"
-        elif interval == Interval.everything():
-            help = "give its parameters ranges, as in `in (0, 1)`"
-        else:
-            help = f"it can be anything in {interval}; narrow the ranges of its parameters"
-        self.error("FIB402", f"this {what} is not certainly positive", span, help)
-        raise _BadError
 
     def steepness(self, level: str, gate: ResolvedGate) -> Scalar | None:
         if not gate.rule.steepness:
@@ -383,7 +213,7 @@ class _Checker:
                     gate.gate_span,
                     f"give it: `{gate.rule.name}(..., k = 8)`",
                 )
-                raise _BadError
+                raise BadExpressionError
             return Count("size")
         scalar, space = self.expr(gate.steepness, counts=True)
         if level == TOKEN and counted(scalar):
@@ -393,7 +223,7 @@ class _Checker:
                 gate.steepness.span,
                 f"write a number: `{gate.rule.name}(..., k = 8)`",
             )
-            raise _BadError
+            raise BadExpressionError
         if space not in (None, Space.PURE):
             self.error(
                 "FIB301",
@@ -401,11 +231,11 @@ class _Checker:
                 gate.steepness.span,
                 "declare the parameter `: pure`",
             )
-            raise _BadError
+            raise BadExpressionError
         self.positive(scalar, gate.steepness.span, "steepness")
         if math.isinf(bounds(scalar, self.ranges).low):
             self.error("FIB402", "k is infinite", gate.steepness.span, "use `clip` instead")
-            raise _BadError
+            raise BadExpressionError
         return scalar
 
     # --- hierarchy ------------------------------------------------------------------------------
@@ -432,90 +262,3 @@ class _Checker:
                     else f"`{name}` deviates from the coarser gated level `{coarsest}`"
                 )
                 self.error("FIB204", why, gate.span, f"write `{wanted}` here")
-
-    # --- promises -------------------------------------------------------------------------------
-
-    def promises(self) -> tuple[Promise, ...]:
-        found: dict[str, Promise] = {}
-        for require in self.spec.requires:
-            promise = self.promise(require)
-            if promise is not None and str(promise) in found:
-                self.error("FIB103", f"`{promise}` is promised twice", require.span, "delete this")
-            elif promise is not None:
-                found[str(promise)] = promise
-        return tuple(found.values())
-
-    def promise(self, require: ast.Require) -> Promise | None:
-        name, span = require.property.text, require.span
-        if name not in PROPERTIES:
-            help = nearest(name, PROPERTIES)
-            self.error("FIB503", f"unknown property `{name}`", require.property.span, help)
-            return None
-        rule = PROPERTIES[name]
-        parts = {
-            "at": require.at,
-            "tv": require.bound,
-            "over": require.over,
-            "in": require.range,
-        }
-        given = {word for word, part in parts.items() if part is not None}
-        measured = require.measure is None or require.measure.text == "tv"
-        if not set(rule.takes) <= given <= {*rule.takes, *rule.may_take} or not measured:
-            word = "assume" if require.assumed else "require"
-            help = f"write `{word} {rule.usage}`"
-            self.error("FIB504", f"`{name}` is not written like this", span, help)
-            return None
-        try:
-            within = self.promised_range(require.range) if require.range is not None else None
-            tv = self.promised_tv(require.bound) if require.bound is not None else None
-        except _BadError:
-            return None
-        return Promise(
-            name,
-            span,
-            require.at.text if require.at else None,
-            require.over.text if require.over else None,
-            within,
-            tv,
-            require.assumed,
-        )
-
-    def promised_range(self, range: ast.Range) -> Interval:
-        ends = []
-        for end in (range.low, range.high):
-            match end:
-                case ast.Number(value, _):
-                    ends.append(value)
-                case ast.Reference("inf", _):
-                    ends.append(math.inf)
-                case _:
-                    self.error(
-                        "FIB504",
-                        "a range to prove is made of numbers only",
-                        range.span,
-                        "write the numbers out",
-                    )
-                    raise _BadError
-        interval = Interval(ends[0], ends[1], range.low_open, range.high_open)
-        if interval.empty:
-            help = "write the smaller end first"
-            self.error("FIB404", f"no number is in {interval}", range.span, help)
-            raise _BadError
-        return interval.exactly()
-
-    def promised_tv(self, expr: ast.Expr) -> Scalar:
-        scalar, space = self.expr(expr)
-        if space not in (None, Space.DEVIATION):
-            self.error(
-                "FIB301",
-                f"a total variation is a deviation, and this is a {space}",
-                expr.span,
-                "give it a number or a `: deviation` parameter",
-            )
-            raise _BadError
-        self.positive(scalar, expr.span, "bound")
-        if scalar == Const(math.inf):
-            help = "write a number, or delete the promise"
-            self.error("FIB504", "an infinite bound promises nothing", expr.span, help)
-            raise _BadError
-        return scalar

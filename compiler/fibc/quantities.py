@@ -1,0 +1,196 @@
+"""Quantities: parameters and expressions, their spaces, and what is certainly positive."""
+
+from __future__ import annotations
+
+import math
+
+from fibc.ir.interval import Interval
+from fibc.ir.scalar import Binary, Const, Count, Negate, Param, Scalar, bounds
+from fibc.resolved import ResolvedParam
+from fibc.typed import TypedParam
+from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
+from fibdsl.source import Span
+from fibdsl.syntax import ast
+from fibdsl.types import Space
+
+
+class BadExpressionError(Exception):
+    """An expression was reported; nothing more can be said about what contains it."""
+
+
+class Quantities:
+    """The parameters of one objective, and the arithmetic on them.
+
+    Attributes:
+        ranges: of each parameter that has a sound one.
+    """
+
+    def __init__(self, declared: dict[str, ResolvedParam], diagnostics: Diagnostics) -> None:
+        self.declared = declared
+        self.diagnostics = diagnostics
+        self.ranges: dict[str, Interval] = {}
+
+    def error(self, code: str, message: str, span: Span, help: str | None = None) -> None:
+        self.diagnostics.add(code, message, span, help)
+
+    # --- params ---------------------------------------------------------------------------------
+
+    def param(self, p: ResolvedParam) -> TypedParam | None:
+        everything = (
+            Interval(0.0, math.inf, True, True) if p.space is Space.RATIO else Interval.everything()
+        )
+        try:
+            interval = everything
+            if p.range is not None:
+                interval = Interval(
+                    self.constant(p.range.low),
+                    self.constant(p.range.high),
+                    p.range.low_open,
+                    p.range.high_open,
+                )
+                if interval.empty:
+                    self.error(
+                        "FIB404",
+                        f"no number is in {interval}",
+                        p.range.span,
+                        "write the smaller end first, as in `(0, 1)`",
+                    )
+                    return None
+            default = self.constant(p.default)
+        except BadExpressionError:
+            return None
+        if p.space is Space.RATIO and not (interval.low >= 0):
+            self.error(
+                "FIB404",
+                f"a ratio is positive, but the range {interval} goes below 0",
+                p.range.span if p.range else p.span,
+                "use a range inside `(0, inf)`",
+            )
+            return None
+        # Uses are judged by the range, whatever the default is.
+        self.ranges[p.name] = interval
+        if math.isinf(default):
+            self.error("FIB403", "the default is infinite", p.default.span, "write a number")
+            return None
+        if default not in interval:
+            self.error(
+                "FIB403",
+                f"the default {default:g} is not in {interval}",
+                p.default.span,
+                "change the default or widen the range",
+            )
+            return None
+        return TypedParam(p.name, p.space, default, interval, p.span)
+
+    def constant(self, expr: ast.Expr) -> float:
+        """The value of an expression that may not use params."""
+        match expr:
+            case ast.Number(value, _):
+                return value
+            case ast.Reference("inf", _):
+                return math.inf
+            case ast.Negative(operand, _):
+                return -self.constant(operand)
+            case ast.Binary(operator, left, right, span):
+                a, b = self.constant(left), self.constant(right)
+                if operator == "/" and b == 0:
+                    self.error("FIB302", "division by zero", span, "mend the divisor")
+                    raise BadExpressionError
+                return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0.0}[operator]
+            case _:
+                self.error(
+                    "FIB101",
+                    "a default or range is made of numbers only",
+                    expr.span,
+                    "write the number out",
+                )
+                raise BadExpressionError
+
+    # --- expressions ----------------------------------------------------------------------------
+
+    def expr(self, expr: ast.Expr, counts: bool = False) -> tuple[Scalar, Space | None]:
+        """An expression and its space; None for a bare number, which takes the space it meets."""
+        match expr:
+            case ast.Number(value, _):
+                return Const(value), None
+            case ast.Reference("inf", _):
+                return Const(math.inf), None
+            case ast.Reference(("size" | "tokens") as name, span):
+                if not counts:
+                    self.error(
+                        "FIB101",
+                        f"`{name}` counts the members of a cell; a budget does not depend on it",
+                        span,
+                        "only `k = ...` may use it",
+                    )
+                    raise BadExpressionError
+                return Count(name), Space.PURE
+            case ast.Reference(name, span):
+                if name not in self.declared:
+                    known = [*self.declared, *(("size", "tokens") if counts else ())]
+                    self.error("FIB101", f"unknown name `{name}`", span, nearest(name, known))
+                    raise BadExpressionError
+                return Param(name), self.declared[name].space
+            case ast.Negative(operand, _):
+                scalar, space = self.expr(operand, counts)
+                return Negate(scalar), space
+            case ast.Call(function, _, span):
+                if function.text != "ratio":
+                    self.error(
+                        "FIB101",
+                        f"unknown function `{function.text}`",
+                        function.span,
+                        nearest(function.text, ["ratio"]),
+                    )
+                else:
+                    self.error(
+                        "FIB303",
+                        "`ratio(...)` is a bound, not a number to calculate with",
+                        span,
+                        "let it be the whole bound, and calculate inside: `+ratio(1 + a)`",
+                    )
+                raise BadExpressionError
+            case ast.Binary():
+                return self.binary(expr, counts)
+
+    def binary(self, expr: ast.Binary, counts: bool) -> tuple[Scalar, Space | None]:
+        left, a = self.expr(expr.left, counts)
+        right, b = self.expr(expr.right, counts)
+        scalar = Binary(expr.operator, left, right)
+        if expr.operator == "/" and right == Const(0.0):
+            self.error("FIB302", "division by zero", expr.span, "mend the divisor")
+            raise BadExpressionError
+        factor = (None, Space.PURE)
+        if expr.operator in "+-":
+            if a is None or b is None or a is b:
+                return scalar, a or b
+        elif expr.operator == "*":
+            if a in factor and b in factor:
+                # A number times a factor is still a number of whatever space it meets.
+                return scalar, None if None in (a, b) else Space.PURE
+            if a in factor or b in factor:
+                return scalar, b if a in factor else a
+        elif b in factor:
+            return scalar, a
+        elif a is b:
+            return scalar, Space.PURE
+        self.error(
+            "FIB302",
+            f"{a or 'number'} {expr.operator} {b or 'number'} has no meaning",
+            expr.span,
+            "quantities add within one space; only pure numbers multiply and divide others",
+        )
+        raise BadExpressionError
+
+    def positive(self, scalar: Scalar, span: Span, what: str) -> None:
+        interval = bounds(scalar, self.ranges)
+        if interval.positive:
+            return
+        if interval.high <= 0:
+            help = f"a {what} is a magnitude: a number above 0, without its sign"
+        elif interval == Interval.everything():
+            help = "give its parameters ranges, as in `in (0, 1)`"
+        else:
+            help = f"it can be anything in {interval}; narrow the ranges of its parameters"
+        self.error("FIB402", f"this {what} is not certainly positive", span, help)
+        raise BadExpressionError

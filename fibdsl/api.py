@@ -345,6 +345,9 @@ class Objective:
             backend: of torch.compile (a name or a function); None runs the generated code eagerly.
             process_group: the ranks that hold a batch together (docs/scaling.md).
             gradients: how their gradients are put together, "averaged" (DDP, FSDP) or "summed".
+
+        Raises:
+            ValueError: one of `process_group` and `gradients` without the other.
         """
         text = self.source()
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]

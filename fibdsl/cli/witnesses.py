@@ -24,9 +24,7 @@ def write(witnesses: Mapping[str, Witness], folder: str) -> dict[str, str]:
     Path(folder).mkdir(parents=True, exist_ok=True)
     written = {}
     for name, witness in witnesses.items():
-        stem = _in_a_name(name) if name.startswith(witness.name.partition(".")[2]) else ""
-        stem = f"{witness.name.partition('.')[0]}.{stem}" if stem else _in_a_name(witness.name)
-        path = Path(folder) / f"{stem}.safetensors"
+        path = Path(folder) / f"{_in_a_name(witness.name)}.safetensors"
         write_tensors(path, witness.tensors)
         written[name] = str(path)
     return written

@@ -230,12 +230,24 @@ class FusedLoss(torch.nn.Module):
                 part of a batch whose loss is no part of the loss, naming the level.
             TypeError: a tensor of the wrong type.
         """
-        if aggregates is None:
-            self._refuse_parts(normalizers, whole_cells, keys or {})
-        else:
-            self._refuse_aggregates(aggregates, normalizers)
+
+        def refuse() -> None:
+            if aggregates is None:
+                self._refuse_parts(normalizers, whole_cells, keys or {})
+            else:
+                self._refuse_aggregates(aggregates, normalizers, whole_cells)
+
         call = self._call(
-            logp, old_logp, advantages, mask, keys, cu_seqlens, normalizers, earlier=aggregates
+            refuse,
+            logp,
+            old_logp,
+            advantages,
+            mask,
+            keys,
+            cu_seqlens,
+            normalizers,
+            False,
+            aggregates,
         )
         loss, metrics = _SavedGradient.apply(call.logp, call.joint, self._scale)  # type: ignore[no-untyped-call]
         named = self._named(metrics)
@@ -269,15 +281,25 @@ class FusedLoss(torch.nn.Module):
             whole_cells: as of a call: that the rows are a batch of their own.
             keep_aggregates: keep the aggregates of levels with cells in several rows, for later
                 calls (`aggregates=`).
+
+        Returns:
+            Loss and metrics of the batch, and d loss / d logp of each token, shaped like `logp`.
+
+        Raises:
+            ValueError, TypeError: as a call; `keep_aggregates` where there are none.
         """
-        self._refuse_parts(None, whole_cells, keys or {})
-        if keep_aggregates and self.objective.whole is None:
-            raise ValueError(
-                f"'{self.objective.name}' has no cells in several rows, so keep_aggregates has no "
-                "effect; call it on parts with normalizers"
-            )
+
+        def refuse() -> None:
+            self._refuse_parts(None, whole_cells, keys or {})
+            if keep_aggregates and self.objective.whole is None:
+                raise ValueError(
+                    f"'{self.objective.name}' has no cells in several rows, so keep_aggregates "
+                    "has no effect; call it on parts with normalizers"
+                )
+
+        logp = logp.detach() if isinstance(logp, Tensor) else logp
         call = self._call(
-            logp.detach(), old_logp, advantages, mask, keys, cu_seqlens, None, keep_aggregates
+            refuse, logp, old_logp, advantages, mask, keys, cu_seqlens, None, keep_aggregates, None
         )
         loss, grad, metrics, sums = call.joint(call.logp)
         weights = grad * self._scale if self._scale != 1.0 else grad
@@ -297,7 +319,15 @@ class FusedLoss(torch.nn.Module):
     ) -> None:
         """A part's own aggregates and counts make another objective of it, silently."""
         name, level = self.objective.name, self.objective.whole
-        if self._ranks is not None or whole_cells:
+        if self._ranks is not None:
+            idle = "normalizers have" if normalizers else "whole_cells has" if whole_cells else ""
+            if idle:
+                raise ValueError(
+                    f"{idle} no effect with a process_group, whose ranks count together; cut a "
+                    "batch by `weigh`"
+                )
+            return
+        if whole_cells:
             return
         if level is None and in_pieces(self.objective, keys):
             level = "trajectory"
@@ -318,8 +348,13 @@ class FusedLoss(torch.nn.Module):
             )
 
     def _refuse_aggregates(
-        self, aggregates: Aggregates, normalizers: Mapping[str, Any] | None
+        self,
+        aggregates: Aggregates,
+        normalizers: Mapping[str, Any] | None,
+        whole_cells: bool,
     ) -> None:
+        if whole_cells:
+            raise ValueError("whole_cells has no effect with aggregates, which no part cuts")
         if aggregates.semantic_hash != self.objective.semantic_hash:
             raise ValueError("these aggregates are of another objective")
         outermost = self.objective.outermost
@@ -331,6 +366,7 @@ class FusedLoss(torch.nn.Module):
 
     def _call(
         self,
+        refuse: Callable[[], None],
         logp: Tensor,
         old_logp: Tensor,
         advantages: Tensor,
@@ -338,8 +374,8 @@ class FusedLoss(torch.nn.Module):
         keys: Mapping[str, Tensor] | None,
         cu_seqlens: Tensor | None,
         normalizers: Mapping[str, float | Tensor] | None,
-        keep: bool = False,
-        earlier: Aggregates | None = None,
+        keep: bool,
+        earlier: Aggregates | None,
     ) -> _Call:
         """Checks the arguments, on all ranks together, and numbers the cells."""
         ranks = None if earlier is not None else self._ranks
@@ -348,11 +384,7 @@ class FusedLoss(torch.nn.Module):
         facts = (0,) * len(_COMMON)
         given = logp
         try:
-            if ranks is not None and normalizers:
-                raise ValueError(
-                    "normalizers have no effect with a process_group, whose ranks count together; "
-                    "cut a batch by `weigh`"
-                )
+            refuse()
             if ranks is not None and isinstance(logp, Tensor) and logp.numel() == 0:
                 # A rank without rows takes part with one that is all mask.
                 logp, old_logp, advantages, mask, keys, cu_seqlens = _nothing(

@@ -49,7 +49,6 @@ class Ranks:
         self.group = group
         self.name = group.group_name
         self.size = group.size()
-        self.rank = group.rank()
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum over ranks, differentiable; the result is the same on every rank."""

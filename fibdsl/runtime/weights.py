@@ -43,6 +43,7 @@ class Weights:
         metrics: of the whole batch.
         weights: d loss / d logp of every token, shaped like `logp`; 0 under the mask. With ranks
             whose gradients are averaged, times the number of ranks.
+        aggregates: those of this pass, for later calls; None unless `keep_aggregates`.
     """
 
     def __init__(

@@ -187,6 +187,8 @@ def test_refusals() -> None:
     part = case.rows(slice(0, 4))
     with pytest.raises(ValueError, match="'trajectory' cells of the whole"):
         loss_fn(*part.tokens, part.keys, aggregates=kept)
+    with pytest.raises(ValueError, match="whole_cells has no effect with aggregates"):
+        loss_fn(*part.tokens, part.keys, whole_cells=True, aggregates=kept)
     other = {**part.keys, "uid": part.keys["uid"] + 1}
     with pytest.raises(ValueError, match=r"keys\['uid'\] \(level 'group'\) has cells here"):
         loss_fn(*part.tokens, other, normalizers={"trajectory": 12}, aggregates=kept)

@@ -296,6 +296,16 @@ def test_normalizers_with_a_group_are_refused() -> None:
         assert text.startswith("rank 0: normalizers have no effect with a process_group")
 
 
+def whole_on_the_second(rank: int) -> str:
+    case = batch()
+    return said(loss_of(), *case.tokens, case.keys, whole_cells=rank == 1)
+
+
+def test_an_option_without_effect_on_one_rank_is_refused_on_all() -> None:
+    for text in gathered(2, whole_on_the_second):
+        assert text.startswith("rank 1: whole_cells has no effect with a process_group")
+
+
 # --- ranks that fail ------------------------------------------------------------------------------
 
 

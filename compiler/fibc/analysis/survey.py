@@ -58,13 +58,18 @@ def survey(facts: Facts) -> tuple[Surveyed, ...]:
     """All properties, each as it would be promised of this objective."""
     everywhere = Facts.over_ranges(facts.objective)
     return tuple(
-        Surveyed(
-            text,
-            PROPERTIES[promise.property].decide(facts, promise),
-            PROPERTIES[promise.property].decide(everywhere, promise),
-        )
+        Surveyed(text, _decided(facts, text, promise), _decided(everywhere, text, promise))
         for text, promise in _promises(facts)
     )
+
+
+def _decided(facts: Facts, text: str, promise: Promise) -> Verdict:
+    """The verdict, its witness named by the whole promise: a property may be asked of levels."""
+    verdict = PROPERTIES[promise.property].decide(facts, promise)
+    if verdict.witness is None:
+        return verdict
+    name = f"{facts.objective.name}.{text}"
+    return replace(verdict, witness=replace(verdict.witness, name=name))
 
 
 def _promises(facts: Facts) -> Iterator[tuple[str, Promise]]:

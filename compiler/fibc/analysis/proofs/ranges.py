@@ -22,7 +22,8 @@ from fibdsl.types import Signal
 
 _REALS = Interval.everything()
 _NONNEGATIVE = Interval(Fraction(0), math.inf, high_open=True)
-_ZERO = Interval.point(Fraction(0))
+# Beyond it floats overflow, or lose the digits that the error of an exponential is counted in.
+_LARGEST = Fraction(700)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +162,14 @@ def gated_ratio_of(y: Interval, signal: Signal) -> Interval:
 
 def _exp(value: Real, side: int) -> Real:
     """exp of an end, rounded outwards; 0 and infinity at the infinities."""
-    if math.isinf(value) or value > 709:
-        return 0.0 if value < 0 else math.inf
+    if math.isinf(value):
+        return Fraction(0) if value < 0 else math.inf
     if value == 0:
         return Fraction(1)
+    if value > _LARGEST:
+        return math.inf if side > 0 else _exp(_LARGEST, side)
+    if value < -_LARGEST:
+        return _exp(-_LARGEST, side) if side > 0 else Fraction(0)
     exp = math.exp(value)
     # The argument is rounded by half its last digit, math.exp by less than its last one.
     error = Fraction(exp) * (abs(Fraction(value)) + 2) * Fraction(2) ** -52

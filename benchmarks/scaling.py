@@ -133,7 +133,7 @@ def counted(rank: int, ranks: int, out: str) -> None:
     dist.all_reduce = wrapped("all_reduce", lambda x, *_: x.nbytes)
     dist.all_gather = wrapped("all_gather", lambda parts, *_: sum(part.nbytes for part in parts))
     try:
-        call = loss_fn._call(*tensors, keys, None, None)
+        call = loss_fn._call(lambda: None, *tensors, keys, None, None, False, None)
         before = list(seen)
         seen.clear()
         call.joint(call.logp)
@@ -198,7 +198,7 @@ def measured(rank: int, ranks: int, out: str, rounds: int) -> None:
             for name, loss_fn in (("alone", alone), ("group", together)):
                 dist.barrier()
                 start = time.perf_counter()
-                call = loss_fn._call(*tensors, keys, None, None)
+                call = loss_fn._call(lambda: None, *tensors, keys, None, None, False, None)
                 middle = time.perf_counter()
                 call.joint(call.logp)
                 end = time.perf_counter()

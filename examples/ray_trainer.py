@@ -79,7 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number in range(options.steps):
             if number == 1 and options.fail:
                 actors[-1].fail.remote(options.fail)
-            said = ray.get([actor.step.remote() for actor in actors])
+            said, errors = [], []
+            # All of them: when one worker dies, the others only know that a connection closed.
+            for running in [actor.step.remote() for actor in actors]:
+                try:
+                    said.append(ray.get(running))
+                except ray.exceptions.RayError as error:
+                    errors.append(str(error))
+            if errors:
+                print("a worker failed, and the run with it", *errors, sep="\n", file=sys.stderr)
+                return 1
             steps.append(said[0])
         parameters = ray.get(actors[0].parameters.remote())
     except ray.exceptions.RayError as error:

@@ -10,7 +10,7 @@ STAMP      := $(VENV)/.installed
 INSTALL    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wheel-test bench-check clean
+.PHONY: help demo test lint wheel-test bench bench-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ wheel-test: $(STAMP) ## build wheel and sdist, run the tests that are not slow o
 	@$(IN_WHEEL) $(WHEEL_BIN)/python -P -c "$$CHECK_INSTALLED"
 	@echo "== testing the installed wheel"
 	@$(IN_WHEEL) $(WHEEL_BIN)/python -P -m pytest -o pythonpath= -m "not slow" -n auto
+
+bench: $(STAMP) ## measure the losses against the limit of the machine (BENCH=--quick for a look)
+	@$(BIN)/python -m benchmarks.fused $(BENCH)
 
 bench-check: $(STAMP) ## measure how long `fib check` takes
 	@$(BIN)/python benchmarks/check_speed.py

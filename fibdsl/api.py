@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -336,6 +336,7 @@ class Objective:
         self,
         *,
         backend: str | Callable[..., Any] | None = "inductor",
+        metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
     ) -> FusedLoss:
@@ -343,6 +344,7 @@ class Objective:
 
         Args:
             backend: of torch.compile (a name or a function); None runs the generated code eagerly.
+            metrics: the names of those to compute; others cost nothing. None: all.
             process_group: the ranks that hold a batch together (docs/scaling.md).
             gradients: how their gradients are put together, "averaged" (DDP, FSDP) or "summed".
 
@@ -357,7 +359,9 @@ class Objective:
         module = types.ModuleType(f"fibdsl_generated_{self.name}_{digest}")
         sys.modules[module.__name__] = module
         exec(builtins.compile(text, filename, "exec"), module.__dict__)
-        loss: FusedLoss = module.Loss(backend, process_group=process_group, gradients=gradients)
+        loss: FusedLoss = module.Loss(
+            backend, metrics=metrics, process_group=process_group, gradients=gradients
+        )
         loss.guard = lambda values: self.with_params(**values)
         return loss
 

@@ -120,6 +120,7 @@ def compile_objective(
     from fibc.emit.module import Origin, emit
     from fibc.ir.hash import semantic_hash
     from fibc.passes import optimise
+    from fibc.passes.without_overflow import without_overflow
 
     reference = reference_program(objective)
     origin = Origin(
@@ -128,4 +129,5 @@ def compile_objective(
         checked.source.text,
         semantic_hash(reference, objective.defaults),
     )
-    return emit(optimise(reference), params, objective.doc, origin)
+    proved = without_overflow(reference, Facts.over_ranges(objective).ranges)
+    return emit(optimise(proved), params, objective.doc, origin)

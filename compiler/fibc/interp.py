@@ -81,6 +81,8 @@ def _value(op: ir.Op, r: Run) -> Floats:
         case ir.Channel(_, _, x, sign):
             plus = v[x] >= 0
             return np.where(plus, v[x], 0.0) if sign > 0 else np.where(plus, 0.0, -v[x])
+        case ir.OwnChannel(_, _, x, plus, minus):
+            return np.where(v[x] >= 0, v[plus], -v[minus])
         case ir.GatedRatio(_, _, y, signal):
             return _exp(v[y]) if signal is Signal.LOG_RATIO else 1.0 + v[y]
         case ir.Surrogate(_, _, gated):
@@ -244,6 +246,9 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
         case ir.Channel(_, _, x, sign):
             plus = v[x] >= 0
             return {x: np.where(plus, g, 0.0) if sign > 0 else np.where(plus, 0.0, -g)}
+        case ir.OwnChannel(_, _, x, plus, minus):
+            own = v[x] >= 0
+            return _merge((plus, np.where(own, g, 0.0)), (minus, np.where(own, 0.0, -g)))
         case ir.GatedRatio(_, _, y, signal):
             return {y: g * _exp_slope(v[y]) if signal is Signal.LOG_RATIO else g}
         case ir.Surrogate(_, _, gated):

@@ -65,9 +65,33 @@ def check_tokens(tokens: dict[str, Tensor], cu_seqlens: Tensor | None) -> None:
     )
 
 
-def as_bool(mask: Tensor) -> Tensor:
+class Checks:
+    """Conditions on the values of a batch, collected where they are at hand (inside the graph) and
+    read together when it has run.
+
+    Attributes:
+        conditions: 0-dim bool tensors, by what to say where one does not hold.
+    """
+
+    def __init__(self) -> None:
+        self.conditions: dict[str, Tensor] = {}
+
+    def require(self, condition: Tensor, message: str) -> None:
+        self.conditions[message] = condition
+
+
+def raise_for(conditions: dict[str, Tensor]) -> None:
+    """Raises ValueError for the first condition that does not hold (as `require`)."""
+    for message, condition in conditions.items():
+        require(condition, message)
+
+
+def binary(mask: Tensor, checks: Checks) -> Tensor:
+    """The mask as bool; its numbers have to be 0 and 1."""
     if mask.dtype == torch.bool:
         return mask
-    binary = ((mask == 0) | (mask == 1)).all()
-    require(binary, "mask has values other than 0 and 1; weights do not belong into it")
-    return mask != 0
+    there = mask != 0
+    # As sums of lines, which other sums of lines are computed along with.
+    off = (mask.to(torch.float32) - there.to(torch.float32)).abs().sum(-1).sum()
+    checks.require(off == 0, "mask has values other than 0 and 1; weights do not belong into it")
+    return there

@@ -35,9 +35,11 @@ class Objective:
     """What a generated module says about itself.
 
     Attributes:
-        loss: (x, advantages, mask, params, levels, normalizer) -> (loss, values to measure).
-        measure: (x, advantages, mask, params, levels, *values) -> sums and counts of the metrics,
-            (2, M).
+        loss: (x, advantages, mask, params, levels, normalizer) -> (loss, d loss / d x, values to
+            measure).
+        measure: (x, advantages, mask, params, levels, normalizer, *values) -> (metrics, weights):
+            what each cell adds to each metric, and by level which cells count.
+        metrics: the level over whose cells each metric is a mean, by its name.
         levels: (name, key or None) from the first level above the token to the coarsest.
         outermost: the level whose cells the loss is a mean over, or None.
         whole: the level of which a part taken for the whole is another objective, or None where
@@ -48,12 +50,12 @@ class Objective:
     name: str
     params: dict[str, Parameter]
     levels: tuple[tuple[str, str | None], ...]
-    metrics: tuple[str, ...]
+    metrics: dict[str, str]
     outermost: str | None
     whole: str | None
     semantic_hash: str
-    loss: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
-    measure: Callable[..., Tensor]
+    loss: Callable[..., tuple[Tensor, Tensor, tuple[Tensor, ...]]]
+    measure: Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
 class LossOutput(NamedTuple):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from fibdsl.runtime.checks import Checks, binary
 from fibdsl.runtime.contract import Objective
+from fibdsl.runtime.layouts import BlockLayout, parent_cells
 from fibdsl.runtime.levels import (
     Blocks,
     Cells,
@@ -16,6 +20,7 @@ from fibdsl.runtime.levels import (
     Pieces,
     Rows,
     Tokens,
+    summed,
 )
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.ranks import Ranks
@@ -25,114 +30,109 @@ Sums = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """The sums at shared levels, in the order they are made: those of the loss, those of metrics."""
 
 
-def joint_padded(
-    objective: Objective,
-    ranks: Ranks | None,
-    sharing: Sharing,
-    keep: bool,
-    logp: Tensor,
-    old_logp: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    params: Tensor,
-    normalizer: Tensor,
-    parents: tuple[Tensor, ...],
-    sizes: tuple[Tensor, ...],
-    earlier: Sums | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Sums]:
-    """(loss, d loss / d logp, metrics, kept sums) of a padded batch, in one graph."""
-    levels = _levels(objective, Rows(ranks), logp.shape[0], parents, sizes, ranks, sharing)
-    loss, grad, metrics, kept = _joint(
-        objective,
-        logp,
-        old_logp,
-        advantages,
-        mask,
-        params,
-        normalizer,
-        levels,
-        ranks,
-        keep,
-        earlier,
-    )
-    return loss, grad.to(logp.dtype), metrics, kept
+class Setup(NamedTuple):
+    """What the code of a graph depends on.
+
+    Attributes:
+        ranks: with whom sums are exchanged inside the graph.
+        sharing: which levels are shared.
+        keep: whether the sums at shared levels are returned.
+        wanted: the names of the metrics to compute, by the level they are a mean over.
+    """
+
+    objective: Objective
+    ranks: Ranks | None
+    sharing: Sharing
+    keep: bool
+    wanted: dict[str, list[str]]
 
 
-def joint_packed(
-    objective: Objective,
-    ranks: Ranks | None,
-    sharing: Sharing,
-    keep: bool,
-    logp: Tensor,
-    old_logp: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    params: Tensor,
-    normalizer: Tensor,
-    parents: tuple[Tensor, ...],
-    sizes: tuple[Tensor, ...],
-    source: Tensor,
-    inside: Tensor,
-    row: Tensor,
-    position: Tensor,
-    cu_seqlens: Tensor,
-    earlier: Sums | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Sums]:
-    """The same for packed tokens (N,), gathered into blocks and back inside the graph."""
-    rows = cu_seqlens.shape[0] - 1
-    blocks = Blocks(row, rows, ranks)
-    levels = _levels(objective, blocks, rows, parents, sizes, ranks, sharing)
-    loss, grad, metrics, kept = _joint(
-        objective,
-        logp[source],
-        old_logp[source],
-        advantages[source],
-        mask[source] & inside,
-        params,
-        normalizer,
-        levels,
-        ranks,
-        keep,
-        earlier,
-    )
-    return loss, grad.reshape(-1)[position].to(logp.dtype), metrics, kept
+class Inputs(NamedTuple):
+    """The tensors of a call besides logp.
+
+    Attributes:
+        ids: the ids of the keyed levels, by level, to be numbered in the graph; None where cells
+            were numbered before.
+        parents, sizes: as in `SharedCells`, of cells that were.
+        layout: of packed tokens, which row each is in.
+        earlier: sums of an earlier pass.
+    """
+
+    old_logp: Tensor
+    advantages: Tensor
+    mask: Tensor
+    params: Tensor
+    normalizer: Tensor
+    ids: dict[str, Tensor] | None
+    parents: tuple[Tensor, ...]
+    sizes: tuple[Tensor, ...]
+    layout: BlockLayout | None
+    earlier: Sums | None
 
 
-def _joint(
-    objective: Objective,
-    logp: Tensor,
-    old_logp: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    params: Tensor,
-    normalizer: Tensor,
-    levels: Levels,
-    ranks: Ranks | None,
-    keep: bool,
-    earlier: Sums | None,
-) -> tuple[Tensor, Tensor, Tensor, Sums]:
+class Outputs(NamedTuple):
+    """What the graph returns. The gradient first: Inductor keeps to the order of results, and sums
+    over tokens have to come after the arrays that are made along with them.
+
+    Attributes:
+        grad: d loss / d logp, shaped like logp.
+        loss: 0-dim.
+        metrics: (M,), in the order of `wanted`.
+        checks: conditions on the batch, by what is wrong where one does not hold.
+        sums: those kept.
+    """
+
+    grad: Tensor
+    loss: Tensor
+    metrics: Tensor
+    checks: dict[str, Tensor]
+    sums: Sums
+
+
+def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
+    """Loss, gradient and metrics of a batch, in one graph."""
+    checks = Checks()
+    objective, layout = setup.objective, given.layout
+    mask = binary(given.mask, checks)
+    old_logp, advantages, result = given.old_logp, given.advantages, logp.dtype
+    rows: Rows | Blocks
+    if layout is None:
+        n_rows = logp.shape[0]
+        rows = Rows(n_rows, setup.ranks)
+    else:
+        n_rows = layout.cu_seqlens.shape[0] - 1
+        rows = Blocks(layout.row, n_rows, setup.ranks)
+        logp, old_logp, advantages = (t[layout.source] for t in (logp, old_logp, advantages))
+        mask = mask[layout.source] & layout.inside
+    parents = given.parents
+    if given.ids is not None:
+        parents = parent_cells(objective.levels, given.ids, mask, layout, n_rows, checks)
+    levels = _levels(setup, rows, logp.shape[0], n_rows, parents, given.sizes)
+
     dtype = compute_dtype(logp.dtype)
+    weight = mask.to(dtype)
     # `where`, never a product: what is under the mask may be NaN.
     x = torch.where(mask, logp.to(dtype) - old_logp.to(dtype), 0.0)
     advantages = torch.where(mask, advantages.to(dtype), 0.0)
-    weight = mask.to(dtype)
-    params, normalizer = params.to(dtype), normalizer.to(dtype)
+    params, normalizer = given.params.to(dtype), given.normalizer.to(dtype)
 
-    def loss_of(x: Tensor) -> tuple[Tensor, tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]]:
-        # Made in here: what is kept of a differentiated function has to be returned by it.
-        sums: list[Tensor] = []
-        here = levels.named(sums if keep else None, earlier and earlier[0])
-        loss, values = objective.loss(x, advantages, weight, params, here, normalizer)
-        return loss, (loss, values, tuple(sums))
-
-    grad, (loss, values, kept) = torch.func.grad(loss_of, has_aux=True)(x)
-    sums: list[Tensor] = []
-    here = levels.named(sums if keep else None, earlier and earlier[1])
-    counted = objective.measure(x, advantages, weight, params, here, *values)
-    if ranks is not None:
-        counted = ranks.reduced(counted)
-    metrics = counted[0] / counted[1].clamp(min=1)
-    return loss, torch.where(mask, grad, 0.0), metrics, (kept, tuple(sums))
+    held: tuple[list[Tensor], list[Tensor]] = ([], [])
+    earlier = given.earlier
+    here = levels.named(held[0] if setup.keep else None, earlier and earlier[0])
+    loss, grad, values = objective.loss(x, advantages, weight, params, here, normalizer)
+    metrics = loss.new_zeros(0)
+    if setup.wanted or setup.keep:
+        here = levels.named(held[1] if setup.keep else None, earlier and earlier[1])
+        measured = objective.measure(x, advantages, weight, params, here, normalizer, *values)
+        if setup.wanted:
+            counted = summed(*measured, setup.wanted)
+            if setup.ranks is not None:
+                counted = setup.ranks.reduced(counted)
+            metrics = counted[0] / counted[1].clamp(min=1)
+    if layout is not None:
+        grad = grad.reshape(-1)[layout.position]
+    sums = (tuple(held[0]), tuple(held[1]))
+    return Outputs(grad.to(result), loss, metrics, checks.conditions, sums)
 
 
 class Levels:
@@ -160,22 +160,22 @@ class Levels:
 
 
 def _levels(
-    objective: Objective,
+    setup: Setup,
     rows: Rows | Blocks,
+    lines: int,
     n_rows: int,
     parents: tuple[Tensor, ...],
     sizes: tuple[Tensor, ...],
-    ranks: Ranks | None,
-    sharing: Sharing,
 ) -> Levels:
     """For each level, how the next finer one sums into it."""
-    levels: dict[str, Level] = {"token": Tokens(ranks)}
+    ranks, sharing, chain = setup.ranks, setup.sharing, setup.objective.levels
+    levels: dict[str, Level] = {"token": Tokens(lines, ranks)}
     keyed, lengths = iter(parents), iter(sizes)
 
     def between(own: Cells | Pieces) -> Level:
         return own if ranks is None else Exchanged(own, ranks)
 
-    for index, (name, _) in enumerate(objective.levels):
+    for index, (name, _) in enumerate(chain):
         direct = name == "trajectory" and index == 0
         if index == sharing.first:
             cells = Cells(next(keyed), next(lengths).numel())
@@ -193,4 +193,4 @@ def _levels(
         pieces = Pieces(rows, Cells(next(keyed), next(lengths).numel()))
         levels["trajectory"] = between(pieces)
     levels.setdefault("trajectory", rows)
-    return Levels(levels, {name for name, _ in objective.levels[sharing.first :]})
+    return Levels(levels, {name for name, _ in chain[sharing.first :]})

@@ -1,7 +1,7 @@
 """Where each token and each cell is: packed rows cut into blocks, ids turned into cell numbers.
 
-Runs outside the graph, once a call, and never reads a size or an id from the device: arrays of
-cells are as large as the next finer level, whose count they cannot exceed.
+Nothing here reads a size or an id from the device, so that all of it can be part of a graph: arrays
+of cells are as large as the next finer level, whose count they cannot exceed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fibdsl.runtime.checks import require
+from fibdsl.runtime.checks import Checks
 
 BLOCK = 64
 """Tokens a block of the packed layout: rows are cut into blocks, each summed densely."""
@@ -26,12 +26,14 @@ class BlockLayout(NamedTuple):
         inside: whether a token is there at all, bool (n, BLOCK).
         row: the row of each block, int64 (n,).
         position: the place of each token among the blocks, int64 (N,).
+        cu_seqlens: what it was made from, (B + 1,).
     """
 
     source: Tensor
     inside: Tensor
     row: Tensor
     position: Tensor
+    cu_seqlens: Tensor
 
 
 def cut_blocks(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
@@ -52,24 +54,27 @@ def cut_blocks(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
     token = torch.arange(tokens, device=cu.device)
     own = torch.searchsorted(cu[1:].contiguous(), token, right=True)
     position = starts[own] * BLOCK + token - cu[own]
-    return BlockLayout(source, inside, row, position)
+    return BlockLayout(source, inside, row, position, cu_seqlens)
 
 
 def parent_cells(
     levels: Sequence[tuple[str, str | None]],
-    keys: Mapping[str, Tensor],
-    mask: Tensor,
+    ids: Mapping[str, Tensor],
+    valid: Tensor,
     layout: BlockLayout | None,
-    cu_seqlens: Tensor | None,
+    rows: int,
+    checks: Checks,
 ) -> tuple[Tensor, ...]:
     """For each keyed level (and for a trajectory above one) the cell that each finer cell is in.
 
-    `levels` is the chain from the first level above the token. Cells are numbered from 0; numbers
-    not used are empty cells. Checks that every cell lies in one coarser cell.
+    `levels` is the chain from the first level above the token, `ids` those of keyed levels (as
+    `level_ids`), `valid` the places that hold a token that counts, (lines, width). Cells are
+    numbered from 0; numbers not used are empty cells. Checks that every cell lies in one coarser
+    cell.
     """
     if not any(key for _, key in levels):
         return ()
-    valid, row, rows = places(mask, layout, cu_seqlens)
+    row = row_of(valid, layout)
     names = [name for name, _ in levels]
     inner = names[: names.index("trajectory")] if "trajectory" in names else []
     parents: list[Tensor] = []
@@ -77,47 +82,69 @@ def parent_cells(
     # trajectory and rows from there on: above it nothing is as large as the batch.
     own: Tensor | None = None
     finer = "token"
+    per_token = True
     tokens = valid
     for name, key in levels:
         if key is None:
             if own is not None:
-                parents.append(_parent(own, row, valid, "the rows of the batch", name, finer))
-            valid = row_any(tokens, row, rows)
-            own = torch.arange(rows, device=mask.device)
+                what = "the rows of the batch"
+                parents.append(_parent(own, row, valid, what, name, finer, checks))
+            valid = row_any(tokens, layout, rows)
+            own = torch.arange(rows, device=valid.device)
+            per_token = False
         else:
-            ids = level_ids(name, key, keys, rows, mask, layout, valid is tokens)
-            ids = of_units(ids, valid is tokens, tokens, row, rows, f"keys['{key}']", name)
-            cell = _number(ids, row if name in inner else None)
+            what = f"keys['{key}']"
+            units = f"{what} (level '{name}')"
+            given = of_units(ids[name], per_token, tokens, layout, rows, units, checks)
+            cell = _number(given, row if name in inner else None)
             if own is None:
                 parents.append(cell)
             else:
-                parents.append(_parent(own, cell, valid, f"keys['{key}']", name, finer))
+                parents.append(_parent(own, cell, valid, what, name, finer, checks))
             own = cell
         finer = name
     return tuple(parents)
 
 
-def places(
-    mask: Tensor, layout: BlockLayout | None, cu_seqlens: Tensor | None
-) -> tuple[Tensor, Tensor, int]:
-    """Which places of the (padded or block) layout hold a token that counts, and in which row each
-    place is, both (lines, width); and the number of rows."""
-    if layout is None:
-        row = torch.arange(mask.shape[0], device=mask.device)[:, None].expand_as(mask)
-        return mask, row, mask.shape[0]
-    assert cu_seqlens is not None
-    valid = mask[layout.source] & layout.inside
-    return valid, layout.row[:, None].expand_as(valid), cu_seqlens.shape[0] - 1
+def raw_ids(
+    levels: Sequence[tuple[str, str | None]],
+    keys: Mapping[str, Tensor],
+    rows: int,
+    mask: Tensor,
+    layout: BlockLayout | None,
+) -> dict[str, Tensor]:
+    """The ids of all keyed levels (`level_ids`), by level."""
+    ids: dict[str, Tensor] = {}
+    per_token = True
+    for name, key in levels:
+        if key is None:
+            per_token = False
+        else:
+            ids[name] = level_ids(name, key, keys, rows, mask, layout, per_token)
+    return ids
+
+
+def row_of(valid: Tensor, layout: BlockLayout | None) -> Tensor:
+    """The row that each place of the (padded or block) layout is in, (lines, width)."""
+    if layout is not None:
+        return layout.row[:, None].expand_as(valid)
+    return torch.arange(valid.shape[0], device=valid.device)[:, None].expand_as(valid)
 
 
 def of_units(
-    ids: Tensor, per_token: bool, tokens: Tensor, row: Tensor, rows: int, what: str, name: str
+    ids: Tensor,
+    per_token: bool,
+    tokens: Tensor,
+    layout: BlockLayout | None,
+    rows: int,
+    what: str,
+    checks: Checks,
 ) -> Tensor:
     """The ids of units, which are tokens or rows, from ids given one a token or one a row."""
     if ids.dim() == 1 and per_token:
-        return ids[row]
+        return (ids if layout is None else ids[layout.row])[:, None].expand_as(tokens)
     if ids.dim() != 1 and not per_token:
-        return _row_ids(ids, tokens, row, rows, f"{what} (level '{name}')")
+        return _row_ids(ids, tokens, layout, rows, what, checks)
     return ids
 
 
@@ -130,8 +157,8 @@ def level_ids(
     layout: BlockLayout | None,
     per_token: bool,
 ) -> Tensor:
-    """The ids of a keyed level, int64: (rows,), or one a token (in block layout if packed). Where
-    B = N, `per_token` says which is meant."""
+    """The ids of a keyed level, int64: (rows,), or one a token, (lines, width). Where B = N,
+    `per_token` says which is meant."""
     what = f"keys['{key}'] (level '{name}')"
     if key not in keys:
         given = ", ".join(f"'{k}'" for k in keys) or "none"
@@ -157,29 +184,32 @@ def level_ids(
     )
 
 
-def row_any(valid: Tensor, row: Tensor, rows: int) -> Tensor:
+def row_any(valid: Tensor, layout: BlockLayout | None, rows: int) -> Tensor:
     """Whether any token of each row counts, bool (rows,)."""
-    found = torch.zeros(rows, dtype=torch.int64, device=valid.device)
-    by_line = valid.any(-1).to(torch.int64)
-    return found.scatter_reduce(0, row[:, 0].contiguous(), by_line, "amax") > 0
+    return _row_largest(valid.to(torch.float32).sum(-1), 0, layout, rows) > 0
 
 
-def _row_ids(ids: Tensor, valid: Tensor, row: Tensor, rows: int, what: str) -> Tensor:
+def _row_ids(
+    ids: Tensor, valid: Tensor, layout: BlockLayout | None, rows: int, what: str, checks: Checks
+) -> Tensor:
     """The one id of each row from an id a token; an error if a row has several."""
     low, high = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
-    line = row[:, 0].contiguous()
-    largest = ids.new_full((rows,), low).scatter_reduce(
-        0, line, torch.where(valid, ids, low).amax(-1), "amax"
-    )
-    smallest = ids.new_full((rows,), high).scatter_reduce(
-        0, line, torch.where(valid, ids, high).amin(-1), "amin"
-    )
-    require(
-        ((largest == smallest) | ~row_any(valid, row, rows)).all(),
+    largest = _row_largest(torch.where(valid, ids, low).amax(-1), low, layout, rows)
+    # ~x falls where x rises, and has no overflow as -x has.
+    smallest = ~_row_largest((~torch.where(valid, ids, high)).amax(-1), low, layout, rows)
+    checks.require(
+        ((largest == smallest) | ~row_any(valid, layout, rows)).all(),
         f"{what} splits a trajectory: two of its tokens have different ids; "
         "each trajectory must lie in one cell",
     )
     return largest
+
+
+def _row_largest(lines: Tensor, least: int, layout: BlockLayout | None, rows: int) -> Tensor:
+    """The largest value of each row, of one value a line; `least` in rows without lines."""
+    if layout is None:
+        return lines
+    return lines.new_full((rows,), least).scatter_reduce(0, layout.row, lines, "amax")
 
 
 def _number(ids: Tensor, within: Tensor | None) -> Tensor:
@@ -198,13 +228,15 @@ def _number(ids: Tensor, within: Tensor | None) -> Tensor:
     return torch.empty_like(flat).scatter(0, order, rank).view_as(ids)
 
 
-def _parent(own: Tensor, cell: Tensor, valid: Tensor, what: str, name: str, finer: str) -> Tensor:
+def _parent(
+    own: Tensor, cell: Tensor, valid: Tensor, what: str, name: str, finer: str, checks: Checks
+) -> Tensor:
     """The coarser cell of each finer cell, one for each number a finer cell can have; 0 for empty
     ones. `own` and `cell` give the finer and the coarser cell of each unit."""
     candidate = torch.where(valid, cell, -1).reshape(-1)
     parent = candidate.new_full((own.numel(),), -1)
     parent = parent.scatter_reduce(0, own.reshape(-1), candidate, "amax").clamp(min=0)
-    require(
+    checks.require(
         ((parent[own] == cell) | ~valid).all(),
         f"{what} (level '{name}') splits a cell of level '{finer}': two members of one "
         f"'{finer}' are in different cells of '{name}'; each cell must lie in one coarser cell",

@@ -1,8 +1,8 @@
 """Levels: sums over the children of each cell, lifts to them, and sums over all cells.
 
 With several ranks the cells of a level are either this rank's own, or shared: then every rank has
-all of them, with the same values. A sum from own into shared cells is a sum over ranks, and a lift
-back shares out what depends on a shared value; within shared cells every rank computes the same.
+all of them, with the same values. A sum from own into shared cells is a sum over ranks, of values
+and of derivatives alike; within shared cells every rank computes the same.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from fibdsl.runtime.numerics import kept
 from fibdsl.runtime.ranks import Ranks
 
 
@@ -19,11 +20,13 @@ class Level:
     """What every level can do.
 
     Args:
+        cells: how many cells the level has.
         ranks: the ranks a batch is spread over; None for one.
         shared: whether every rank has all cells of the level.
     """
 
-    def __init__(self, ranks: Ranks | None = None, shared: bool = False) -> None:
+    def __init__(self, cells: int, ranks: Ranks | None = None, shared: bool = False) -> None:
+        self.cells = cells
         self.ranks = ranks
         self.shared = shared
 
@@ -39,23 +42,27 @@ class Level:
         """The same as `sum`, of what is no aggregate: never an earlier pass's."""
         return self.sum(values)
 
+    def pull(self, derivatives: Tensor) -> Tensor:
+        """The transpose of `sum`; that of `lift` is `collect`."""
+        return self.lift(derivatives)
+
     def total(self, values: Tensor) -> Tensor:
         """The sum over all cells of all ranks (0-dim)."""
         own = total(values)
-        return own if self.ranks is None or self.shared else self.ranks.sum(own)
+        return own if self.ranks is None or self.shared else self.ranks.reduced(own)
 
-    def average(self, values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the mean of `values` where `weight` is 1: sum and count; those of all ranks add up."""
-        return self.fraction(total(values * weight), weight)
-
-    def fraction(self, counted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """`counted` of all cells with weight 1, as sum and count."""
-        # Of shared cells every rank counts all: both numbers, so their quotient is the same.
-        return counted, total(weight)
+    def spread(self, derivative: Tensor) -> Tensor:
+        """The transpose of `total`: one (0-dim) derivative for each of the cells."""
+        return derivative.expand(self.cells)
 
 
 class Tokens(Level):
-    """The tokens themselves."""
+    """The tokens themselves, of which `cells` are lines of the layout."""
+
+    def spread(self, derivative: Tensor) -> Tensor:
+        # A value a line, though all are alike: what tokens do with it is then one loop with the
+        # sums of their lines.
+        return kept(derivative.expand(self.cells)).unsqueeze(-1)
 
 
 class Rows(Level):
@@ -65,22 +72,21 @@ class Rows(Level):
         return values.sum(-1)
 
     def lift(self, values: Tensor) -> Tensor:
-        return values.unsqueeze(-1)
+        return kept(values).unsqueeze(-1)
 
 
 class Blocks(Level):
     """Packed tokens, in blocks (n, BLOCK) each of one trajectory, in trajectories (B,)."""
 
     def __init__(self, row: Tensor, rows: int, ranks: Ranks | None = None) -> None:
-        super().__init__(ranks)
+        super().__init__(rows, ranks)
         self.row = row
-        self.rows = rows
 
     def sum(self, values: Tensor) -> Tensor:
-        return values.new_zeros(self.rows).index_add(0, self.row, values.sum(-1))
+        return values.new_zeros(self.cells).index_add(0, self.row, values.sum(-1))
 
     def lift(self, values: Tensor) -> Tensor:
-        return values[self.row].unsqueeze(-1)
+        return kept(values[self.row]).unsqueeze(-1)
 
 
 class Cells(Level):
@@ -92,23 +98,22 @@ class Cells(Level):
     def __init__(
         self, parent: Tensor, size: int, ranks: Ranks | None = None, shared: bool = False
     ) -> None:
-        super().__init__(ranks, shared)
+        super().__init__(size, ranks, shared)
         self.parent = parent
-        self.size = size
 
     def sum(self, values: Tensor) -> Tensor:
-        out = values.new_zeros(self.size)
+        out = values.new_zeros(self.cells)
         return out.index_add(0, self.parent.reshape(-1), values.reshape(-1))
 
     def lift(self, values: Tensor) -> Tensor:
-        return values[self.parent]
+        return kept(values)[self.parent]
 
 
 class Pieces(Level):
     """Tokens in trajectories of which a row, or a rank, may hold a piece only."""
 
     def __init__(self, rows: Rows | Blocks, pieces: Cells) -> None:
-        super().__init__(pieces.ranks, pieces.shared)
+        super().__init__(pieces.cells, pieces.ranks, pieces.shared)
         self.rows = rows
         self.pieces = pieces
 
@@ -123,22 +128,22 @@ class Exchanged(Level):
     """This rank's cells, or tokens, in cells that every rank has."""
 
     def __init__(self, own: Cells | Pieces, ranks: Ranks) -> None:
-        super().__init__(ranks, shared=True)
+        super().__init__(own.cells, ranks, shared=True)
         self.own = own
         self.between = ranks
 
     def sum(self, values: Tensor) -> Tensor:
-        return self.between.sum(self.own.sum(values))
+        return self.between.reduced(self.own.sum(values))
 
     def lift(self, values: Tensor) -> Tensor:
-        return self.own.lift(self.between.share(values))
+        return self.own.lift(values)
 
 
 class Kept(Level):
     """A level whose sums are kept for later passes, in the order they are made."""
 
     def __init__(self, level: Level, sums: list[Tensor]) -> None:
-        super().__init__(level.ranks, level.shared)
+        super().__init__(level.cells, level.ranks, level.shared)
         self.level = level
         self.sums = sums
 
@@ -157,7 +162,7 @@ class Earlier(Level):
     """A level whose sums are those of an earlier pass over the whole batch, without derivative."""
 
     def __init__(self, level: Level, sums: Iterator[Tensor]) -> None:
-        super().__init__()
+        super().__init__(level.cells)
         self.level = level
         self.sums = sums
 
@@ -170,14 +175,17 @@ class Earlier(Level):
     def lift(self, values: Tensor) -> Tensor:
         return self.level.lift(values)
 
+    def pull(self, derivatives: Tensor) -> Tensor:
+        return torch.zeros_like(self.level.lift(derivatives))
+
 
 def present(count: Tensor) -> Tensor:
     """1.0 in cells with members, 0.0 in empty ones."""
     return (count > 0).to(count.dtype)
 
 
-def mean(total: Tensor, count: Tensor) -> Tensor:
-    """The mean over the members of a cell; 0 in an empty one."""
+def mean(total: Tensor | float, count: Tensor) -> Tensor:
+    """The mean over the members of a cell; 0 in an empty one. Its own transpose."""
     return total / count.clamp(min=1)
 
 
@@ -186,17 +194,39 @@ def total(values: Tensor) -> Tensor:
     return values.sum() if values.dim() < 2 else values.sum(-1).sum()
 
 
-def sums_and_counts(metrics: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
-    """All metrics, each a sum and the count to divide it by, (2, M)."""
-    sums, counts = zip(*metrics.values(), strict=True)
-    return torch.stack([torch.stack(sums), torch.stack(counts)])
+# --- metrics --------------------------------------------------------------------------------------
 
 
-def regime_counts(regime: Tensor, regimes: int, counted: Tensor) -> Tensor:
-    """The weight `counted` of the cells in each regime, (regimes,).
+def per_line(values: Tensor) -> Tensor:
+    """Of tokens the sum of each line of the layout; of cells the values themselves."""
+    return values.sum(-1) if values.dim() == 2 else values
 
-    The first regime has what the others leave, so that each sum runs over the cells once.
+
+def regime_lines(regime: Tensor, regimes: int, counted: Tensor) -> list[Tensor]:
+    """The weight `counted` of the cells (per line, of the tokens) in each regime.
+
+    The first regime has what the others leave, so that tokens are gone through once less.
     """
-    others = [total(torch.where(regime == i, counted, 0.0)) for i in range(1, regimes)]
-    first = total(counted) - sum(others)
-    return torch.stack([first, *others])
+    others = [per_line(torch.where(regime == i, counted, 0.0)) for i in range(1, regimes)]
+    return [per_line(counted) - sum(others), *others]
+
+
+def both(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+    """Regime by regime, the cells of two gates."""
+    return [a + b for a, b in zip(first, second, strict=True)]
+
+
+def summed(
+    metrics: dict[str, Tensor], weights: dict[str, Tensor], wanted: dict[str, list[str]]
+) -> Tensor:
+    """The wanted metrics, each a sum and the count to divide it by, (2, M), level by level.
+
+    Not divided yet, so that those of several ranks add up. Of cells that all ranks share each rank
+    counts all, in both numbers.
+    """
+    sums, counts = [], []
+    for level, names in wanted.items():
+        # One matrix a level: a sum for each metric would be a loop of its own.
+        sums.append(torch.stack([metrics[name] for name in names]).sum(-1))
+        counts.append(total(weights[level]).expand(len(names)))
+    return torch.stack([torch.cat(sums), torch.cat(counts)])

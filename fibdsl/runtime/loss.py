@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,41 +16,43 @@ import torch.fx.experimental._config
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from fibdsl.runtime.checks import as_bool, check_tokens
+from fibdsl.runtime.checks import Checks, binary, check_tokens, raise_for
 from fibdsl.runtime.contract import LossOutput, Objective
-from fibdsl.runtime.joint import joint_packed, joint_padded
-from fibdsl.runtime.layouts import cut_blocks
+from fibdsl.runtime.joint import Inputs, Outputs, Setup, Sums, joint
+from fibdsl.runtime.layouts import cut_blocks, raw_ids
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.ranks import Ranks
 from fibdsl.runtime.sharing import (
+    OwnCells,
     SharedCells,
     Sharing,
     in_pieces,
     numbered,
     numbered_as,
     own_cells,
+    sharing_of,
 )
 from fibdsl.runtime.weights import Aggregates, Weights
 
 
 class _SavedGradient(torch.autograd.Function):
-    """Computes loss and gradient together; the backward pass only scales."""
+    """A loss whose gradient is known; the backward pass only scales it."""
 
     @staticmethod
-    def forward(
-        ctx: Any, logp: Tensor, joint: Callable[[Tensor], Any], scale: float
-    ) -> tuple[Tensor, Tensor]:
-        loss, grad, metrics, _ = joint(logp)
+    def forward(ctx: Any, logp: Tensor, loss: Tensor, grad: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(grad)
         ctx.scale = scale
-        ctx.mark_non_differentiable(metrics)
-        return loss, metrics
+        return loss.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
         (grad,) = ctx.saved_tensors
-        return grad * (grad_loss * ctx.scale).to(grad.dtype), None, None
+        factor = grad_loss * ctx.scale if ctx.scale != 1.0 else grad_loss
+        if factor.device.type == "cpu" and factor.item() == 1.0:
+            # Almost always; on a GPU the host would have to wait to know.
+            return grad, None, None, None
+        return grad * factor.to(grad.dtype), None, None, None
 
 
 _SIZES: Any = torch.fx.experimental._config
@@ -57,20 +60,21 @@ _SIZES: Any = torch.fx.experimental._config
 _GRADIENTS = ("averaged", "summed")
 
 
-def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Trainers call losses under autocast; sums must keep their precision all the same."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
+class _Graph(NamedTuple):
+    """What graphs are told apart by: each is compiled once, for all sizes of a number type."""
+
+    sharing: Sharing
+    keep: bool
+    earlier: bool
 
 
 class _Call(NamedTuple):
-    """One call, checked: the function to run and what it takes besides logp."""
+    """One call, checked: which graph to run and what it takes besides logp."""
 
-    joint: Callable[[Tensor], Any]
+    graph: _Graph
     logp: Tensor
-    mask: Tensor
-    cells: SharedCells
+    given: Inputs
+    cells: SharedCells | None
 
 
 class FusedLoss(torch.nn.Module):
@@ -79,6 +83,8 @@ class FusedLoss(torch.nn.Module):
     Args:
         backend: of torch.compile (a name or a function); None runs the same code eagerly, for
             debugging.
+        metrics: the names of those to compute (all: `objective.metrics`); others cost nothing.
+            None: all.
         process_group: the ranks that hold a batch together, each some of its rows; every rank of
             the group calls the loss the same number of times. None: a batch is one call.
         gradients: how the ranks' gradients are put together, needed with `process_group`:
@@ -88,7 +94,7 @@ class FusedLoss(torch.nn.Module):
         **params: values of the objective's parameters; the others have their defaults.
 
     Raises:
-        ValueError: an unknown parameter, or a value outside its range.
+        ValueError: an unknown parameter or metric, or a value outside its range.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class FusedLoss(torch.nn.Module):
         /,
         backend: str | Callable[..., Any] | None = "inductor",
         *,
+        metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
         **params: float,
@@ -110,6 +117,8 @@ class FusedLoss(torch.nn.Module):
         if gradients is not None and gradients not in _GRADIENTS:
             raise ValueError(f"gradients is 'averaged' or 'summed', not {gradients!r}")
         self.objective = objective
+        self._wanted = _by_level(objective, metrics)
+        self._names = tuple(name for names in self._wanted.values() for name in names)
         self._ranks = None if process_group is None else Ranks(process_group)
         averaged = self._ranks is not None and gradients == "averaged"
         self._scale = float(self._ranks.size) if averaged and self._ranks else 1.0
@@ -120,28 +129,42 @@ class FusedLoss(torch.nn.Module):
         self.set_params(**params)
 
         self._backend = backend
-        self._compiled: dict[tuple[bool, Sharing, bool, bool], Callable[..., Any]] = {}
+        self._compiled: dict[_Graph, Callable[[Tensor, Inputs], Outputs]] = {}
 
-    def _function(
-        self, packed: bool, sharing: Sharing, keep: bool, earlier: bool
-    ) -> Callable[..., Any]:
-        """The compiled graph for a layout. Which levels are shared is part of the code."""
-        key = packed, sharing, keep, earlier
-        if key not in self._compiled:
+    def _function(self, graph: _Graph) -> Callable[[Tensor, Inputs], Outputs]:
+        """The compiled graph. Which levels are shared is part of its code."""
+        if graph not in self._compiled:
             # With the aggregates of an earlier pass a rank has all it needs.
-            objective, ranks = self.objective, None if earlier else self._ranks
-            joint = joint_packed if packed else joint_padded
+            ranks = None if graph.earlier else self._ranks
+            setup = Setup(self.objective, ranks, graph.sharing, graph.keep, self._wanted)
 
             # A fresh function, so that each module has a cache of compiled graphs of its own.
-            def function(*tensors: Any) -> tuple[Tensor, Tensor, Tensor, Any]:
-                return joint(objective, ranks, sharing, keep, *tensors)
+            def function(logp: Tensor, given: Inputs) -> Outputs:
+                return joint(setup, logp, given)
 
-            self._compiled[key] = (
+            self._compiled[graph] = (
                 function
                 if self._backend is None
                 else torch.compile(function, backend=self._backend, fullgraph=True, dynamic=True)
             )
-        return self._compiled[key]
+        return self._compiled[graph]
+
+    def _run(self, call: _Call) -> Outputs:
+        """Runs the graph, and raises what it found to be wrong with the batch."""
+        function = self._function(call.graph)
+        logp = call.logp.detach().contiguous()
+        with contextlib.ExitStack() as context:
+            context.enter_context(torch.no_grad())
+            device = logp.device.type
+            if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+                # Trainers call losses under autocast; sums must keep their precision all the same.
+                context.enter_context(torch.autocast(device, enabled=False))
+            # One graph for all sizes: sizes that happen to be equal in one batch are not the same
+            # size, and no size is special (1, or above where float32 sums are split).
+            context.enter_context(_SIZES.patch(use_duck_shape=False, backed_size_oblivious=True))
+            out = function(logp, call.given)
+        raise_for(out.checks)
+        return out
 
     @property
     def params(self) -> dict[str, float]:
@@ -237,22 +260,16 @@ class FusedLoss(torch.nn.Module):
             else:
                 self._refuse_aggregates(aggregates, normalizers, whole_cells)
 
-        call = self._call(
-            refuse,
-            logp,
-            old_logp,
-            advantages,
-            mask,
-            keys,
-            cu_seqlens,
-            normalizers,
-            False,
-            aggregates,
-        )
-        loss, metrics = _SavedGradient.apply(call.logp, call.joint, self._scale)  # type: ignore[no-untyped-call]
-        named = self._named(metrics)
+        tokens = logp, old_logp, advantages, mask
+        call = self._call(refuse, *tokens, keys, cu_seqlens, normalizers, False, aggregates)
+        out = self._run(call)
+        loss = out.loss
+        if logp.requires_grad and torch.is_grad_enabled():
+            grad = out.grad if logp.numel() else out.grad.new_zeros(logp.shape)
+            loss = _SavedGradient.apply(logp, loss, grad, self._scale)  # type: ignore[no-untyped-call]
+        named = self._named(out.metrics)
         if aggregates is not None:
-            named["approximate/aggregates"] = torch.ones_like(metrics[0])
+            named["approximate/aggregates"] = torch.ones_like(out.loss)
         return LossOutput(loss, named)
 
     def weigh(
@@ -297,22 +314,24 @@ class FusedLoss(torch.nn.Module):
                     "has no effect; call it on parts with normalizers"
                 )
 
-        logp = logp.detach() if isinstance(logp, Tensor) else logp
         call = self._call(
             refuse, logp, old_logp, advantages, mask, keys, cu_seqlens, None, keep_aggregates, None
         )
-        loss, grad, metrics, sums = call.joint(call.logp)
-        weights = grad * self._scale if self._scale != 1.0 else grad
-        named = self._named(metrics)
+        out = self._run(call)
+        named = self._named(out.metrics)
         if stale:
-            named["approximate/stale"] = torch.ones_like(loss)
+            named["approximate/stale"] = torch.ones_like(out.loss)
         kept = None
-        if keep_aggregates:
-            kept = Aggregates(self.objective.semantic_hash, call.cells, sums)
-        return Weights(loss, named, weights, call.logp, call.mask, stale, kept)
+        if keep_aggregates and call.cells is not None:
+            kept = Aggregates(self.objective.semantic_hash, call.cells, out.sums)
+        grad, mask = out.grad, call.given.mask
+        if logp.numel() == 0:
+            grad, mask = grad.new_zeros(logp.shape), mask.new_zeros(logp.shape)
+        weights = grad * self._scale if self._scale != 1.0 else grad
+        return Weights(out.loss, named, weights, logp.detach(), mask != 0, stale, kept)
 
     def _named(self, metrics: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self.objective.metrics, metrics.unbind(), strict=True))
+        return dict(zip(self._names, metrics.unbind(), strict=True))
 
     def _refuse_parts(
         self, normalizers: Mapping[str, Any] | None, whole_cells: bool, keys: Mapping[str, Tensor]
@@ -377,12 +396,15 @@ class FusedLoss(torch.nn.Module):
         keep: bool,
         earlier: Aggregates | None,
     ) -> _Call:
-        """Checks the arguments, on all ranks together, and numbers the cells."""
-        ranks = None if earlier is not None else self._ranks
+        """Checks the arguments, on all ranks together, and numbers the cells that are shared."""
+        objective, ranks = self.objective, None if earlier is not None else self._ranks
         several = ranks is not None or keep or earlier is not None
+        keys = keys or {}
+        together = several or in_pieces(objective, keys)
         error: Exception | None = None
         facts = (0,) * len(_COMMON)
-        given = logp
+        ids: dict[str, Tensor] | None = None
+        own: OwnCells | None = None
         try:
             refuse()
             if ranks is not None and isinstance(logp, Tensor) and logp.numel() == 0:
@@ -392,59 +414,52 @@ class FusedLoss(torch.nn.Module):
                 )
             tokens = {"logp": logp, "old_logp": old_logp, "advantages": advantages, "mask": mask}
             check_tokens(tokens, cu_seqlens)
-            mask = as_bool(mask)
             normalizer = self._normalizer(normalizers, logp.device)
             layout = None if cu_seqlens is None else cut_blocks(cu_seqlens, logp.shape[0])
-            own = own_cells(self.objective, keys or {}, mask, layout, cu_seqlens, several)
-            if (keep or earlier is not None) and in_pieces(self.objective, keys or {}):
-                raise ValueError("aggregates are not kept for pieces of trajectories")
-            facts = self._common(logp, old_logp, advantages, keys or {})
+            rows = logp.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+            if together:
+                checks = Checks()
+                mask = binary(mask, checks)
+                raise_for(checks.conditions)
+                own = own_cells(objective, keys, mask, layout, rows, several)
+                if (keep or earlier is not None) and in_pieces(objective, keys):
+                    raise ValueError("aggregates are not kept for pieces of trajectories")
+                facts = self._common(logp, old_logp, advantages, keys)
+            else:
+                ids = raw_ids(objective.levels, keys, rows, mask, layout)
         except Exception as found:  # of any kind: other ranks must not wait for this one
             error = found
         if ranks is not None:
             ranks.agree(error, facts, _COMMON)
         elif error is not None:
             raise error
-        cells = numbered(own, ranks) if earlier is None else numbered_as(own, earlier.cells)
+        cells: SharedCells | None = None
+        if own is not None:
+            cells = numbered(own, ranks) if earlier is None else numbered_as(own, earlier.cells)
+        sharing = cells.sharing if cells is not None else sharing_of(objective, keys, several)
         if len({logp.dtype, old_logp.dtype, advantages.dtype}) > 1:
             # Mixed types would each be a graph of their own.
             dtype = _promoted(logp, old_logp, advantages)
             logp, old_logp, advantages = (t.to(dtype) for t in (logp, old_logp, advantages))
-        rest: tuple[Any, ...] = (
-            old_logp.detach().contiguous(),
-            advantages.detach().contiguous(),
-            mask.contiguous(),
-            self._vector(logp.device),
-            normalizer,
-            cells.parents,
-            cells.sizes,
-        )
-        if layout is not None:
-            rest = (*rest, *layout, cu_seqlens)
+        sums: Sums | None = None
         if earlier is not None:
             dtype = compute_dtype(logp.dtype)
-            rest = (*rest, tuple(tuple(t.to(dtype) for t in sums) for sums in earlier.sums))
-        function = self._function(layout is not None, cells.sharing, keep, earlier is not None)
-
-        def joint(logp: Tensor) -> Any:
-            with (
-                # As inside autograd's forward, so that calls and `weigh` share a graph.
-                torch.no_grad(),
-                _without_autocast(logp.device),
-                # One graph for all sizes: sizes that happen to be equal in one batch are not the
-                # same size, and no size is special (1, or above where float32 sums are split).
-                _SIZES.patch(use_duck_shape=False, backed_size_oblivious=True),
-            ):
-                return function(logp.detach().contiguous(), *rest)
-
-        if given.numel() > 0:
-            return _Call(joint, logp, mask, cells)
-
-        def joint_of_nothing(_: Tensor) -> Any:
-            loss, grad, metrics, sums = joint(logp)
-            return loss, grad.new_zeros(given.shape), metrics, sums
-
-        return _Call(joint_of_nothing, given, mask.new_zeros(given.shape), cells)
+            first, second = (tuple(t.to(dtype) for t in each) for each in earlier.sums)
+            sums = first, second
+        given = Inputs(
+            old_logp.detach().contiguous(),
+            advantages.detach().contiguous(),
+            _loadable(mask).contiguous(),
+            self._vector(logp.device),
+            normalizer,
+            ids,
+            cells.parents if cells is not None else (),
+            cells.sizes if cells is not None else (),
+            layout,
+            sums,
+        )
+        graph = _Graph(sharing, keep, earlier is not None)
+        return _Call(graph, logp, given, cells)
 
     def _common(
         self, logp: Tensor, old_logp: Tensor, advantages: Tensor, keys: Mapping[str, Tensor]
@@ -503,12 +518,37 @@ _COMMON = (
 )
 
 
+def _loadable(mask: Tensor) -> Tensor:
+    """The mask as float32 on a CPU, where the graph's loads of bytes are several times slower."""
+    mask = mask.detach()
+    return mask.to(torch.float32) if mask.device.type == "cpu" else mask
+
+
 def _ranks_running() -> int:
     """How many ranks torch.distributed has in this process's default group; 1 without it."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return 1
     return distributed.get_world_size()
+
+
+def _by_level(objective: Objective, metrics: Sequence[str] | None) -> dict[str, list[str]]:
+    """The wanted metrics, all if None, by the level they are a mean over."""
+    if isinstance(metrics, str):
+        raise ValueError(f"metrics is a list of names: metrics=[{metrics!r}]")
+    known = objective.metrics
+    unknown = [name for name in metrics or () if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, 3, 0.4) or list(known)
+        raise ValueError(
+            f"objective '{objective.name}' has no metric '{unknown[0]}'; "
+            f"it has, among others: {', '.join(near)}"
+        )
+    wanted: dict[str, list[str]] = {}
+    for name, level in known.items():
+        if metrics is None or name in metrics:
+            wanted.setdefault(level, []).append(name)
+    return wanted
 
 
 def _promoted(*tensors: Tensor) -> torch.dtype:

@@ -10,12 +10,32 @@ from torch import Tensor
 
 def exp(x: Tensor) -> Tensor:
     """e^x, saturating below the largest finite number so that 0 * ratio stays 0."""
-    return torch.exp(x.clamp(max=_log_max(x.dtype)))
+    return torch.exp(_capped(x))
 
 
 def expm1(x: Tensor) -> Tensor:
     """e^x - 1, saturating like `exp`."""
-    return torch.expm1(x.clamp(max=_log_max(x.dtype)))
+    return torch.expm1(_capped(x))
+
+
+def _capped(x: Tensor) -> Tensor:
+    # The same comparison as in `exp_slope`; a clamp looks for NaN besides.
+    return torch.where(x > _log_max(x.dtype), _log_max(x.dtype), x)
+
+
+def exp_slope(ratio: Tensor, x: Tensor) -> Tensor:
+    """The slope of `exp` at x, where it is `ratio`; 0 where it saturates."""
+    return torch.where(x > _log_max(x.dtype), 0.0, ratio)
+
+
+def kept(x: Tensor) -> Tensor:
+    """`x`, computed once and stored: the compiler would compute it again wherever it is read, and
+    what is read by all tokens of a cell is read in the innermost loop.
+
+    A view with strides of its own can only be taken of memory.
+    """
+    x = x.contiguous()
+    return x.as_strided(x.shape, x.stride())
 
 
 def by_sign(x: Tensor, upper: Any, lower: Any) -> Tensor:

@@ -9,39 +9,6 @@ import torch.distributed
 from torch import Tensor
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over ranks. Every rank computes the same of it, so it has the whole cotangent."""
-
-    @staticmethod
-    def forward(x: Tensor, ranks: Ranks) -> Tensor:
-        return ranks.reduced(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-class _Share(torch.autograd.Function):
-    """A value that all ranks have, used for what is one rank's own: there each rank has a part of
-    the cotangent."""
-
-    @staticmethod
-    def forward(x: Tensor, ranks: Ranks) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.ranks = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.reduced(grad), None
-
-
 class Ranks:
     """The ranks of a process group. Collectives run in the order of the code on every rank."""
 
@@ -50,18 +17,8 @@ class Ranks:
         self.name = group.group_name
         self.size = group.size()
 
-    def sum(self, x: Tensor) -> Tensor:
-        """The sum over ranks, differentiable; the result is the same on every rank."""
-        result: Tensor = _Sum.apply(x, self)  # type: ignore[no-untyped-call]
-        return result
-
-    def share(self, x: Tensor) -> Tensor:
-        """`x`, which every rank has, for use on what is this rank's own."""
-        result: Tensor = _Share.apply(x, self)  # type: ignore[no-untyped-call]
-        return result
-
     def reduced(self, x: Tensor) -> Tensor:
-        """The sum over ranks, without derivative; inside a compiled graph too."""
+        """The sum over ranks, the same on every rank; inside a compiled graph too."""
         if torch.compiler.is_compiling():
             ops = torch.ops._c10d_functional
             summed: Tensor = ops.wait_tensor(ops.all_reduce(x.contiguous(), "sum", self.name))

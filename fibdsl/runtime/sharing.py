@@ -12,14 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fibdsl.runtime.checks import require
+from fibdsl.runtime.checks import Checks, raise_for, require
 from fibdsl.runtime.contract import Objective
 from fibdsl.runtime.layouts import (
     BlockLayout,
     level_ids,
     of_units,
     parent_cells,
-    places,
+    raw_ids,
     row_any,
 )
 from fibdsl.runtime.ranks import Ranks
@@ -102,10 +102,10 @@ def own_cells(
     keys: Mapping[str, Tensor],
     mask: Tensor,
     layout: BlockLayout | None,
-    cu_seqlens: Tensor | None,
+    rows: int,
     several: bool,
 ) -> OwnCells:
-    """The cells of levels that are not shared, and the ids of the others.
+    """The cells of levels that are not shared, and the ids of the others; `mask` is bool.
 
     Raises:
         ValueError, TypeError: as `parent_cells`.
@@ -120,12 +120,15 @@ def own_cells(
     sharing = sharing_of(objective, keys, several)
     levels = objective.levels
     first = sharing.first
-    own = parent_cells(levels[:first], keys, mask, layout, cu_seqlens)
-    tokens, row, rows = places(mask, layout, cu_seqlens)
+    checks = Checks()
+    tokens = mask if layout is None else mask[layout.source] & layout.inside
+    whole = raw_ids(levels[:first], keys, rows, mask, layout)
+    own = parent_cells(levels[:first], whole, tokens, layout, rows, checks)
+    counting = row_any(tokens, layout, rows)
     names = [name for name, _ in levels]
     # Units are rows where nothing finer than a trajectory is shared.
     per_token = first == 0 and bool(names) and names[0] != "trajectory"
-    valid = tokens if per_token else row_any(tokens, row, rows)
+    valid = tokens if per_token else counting
     units = []
     inner = names.index("trajectory") if "trajectory" in names else 0
     for index, (name, key) in enumerate(levels[first:], first):
@@ -133,14 +136,15 @@ def own_cells(
         # Above the token, ids of a trajectory or of what holds it are one a row, even where B = N.
         finer = index < inner or "trajectory" not in names
         ids = level_ids(name, key or TRAJECTORY_KEY, keys, rows, mask, layout, finer)
-        ids = of_units(ids, per_token, tokens, row, rows, what, name)
+        ids = of_units(ids, per_token, tokens, layout, rows, f"{what} (level '{name}')", checks)
         units.append(_Unit(name, what, ids, index < inner))
     beside = None
     if sharing.beside:
         beside = level_ids("trajectory", TRAJECTORY_KEY, keys, rows, mask, layout, False)
-        what = f"keys['{TRAJECTORY_KEY}']"
-        beside = of_units(beside, False, tokens, row, rows, what, "trajectory")
-    return OwnCells(sharing, own, units, valid, beside, row_any(tokens, row, rows))
+        what = f"keys['{TRAJECTORY_KEY}'] (level 'trajectory')"
+        beside = of_units(beside, False, tokens, layout, rows, what, checks)
+    raise_for(checks.conditions)
+    return OwnCells(sharing, own, units, valid, beside, counting)
 
 
 def numbered(own: OwnCells, ranks: Ranks | None) -> SharedCells:

@@ -11,10 +11,12 @@ import pytest
 
 import fibdsl
 from fibc import driver, interp
+from fibc.analysis.facts import Facts
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const, Param
 from fibc.ir.verify import verify
 from fibc.passes import PASSES, optimise
+from fibc.passes.without_overflow import without_overflow
 from fibdsl.api import Objective
 from fibdsl.diagnostics.errors import InternalError
 from tests.meaning.batches import Tensors, random_tensors, spec
@@ -50,6 +52,13 @@ INLINE = {
         "at trajectory { base drop }",
         "at token { fiber clip(+inf, -inf) pessimistic }",
         "reduce sum over token",
+    ),
+    "channels_apart": spec(
+        "log_ratio split",
+        "token < trajectory",
+        "at trajectory { base rollback(+0.1, -0.05) }",
+        "at token { fiber clip(+0.02, -0.01) }",
+        "reduce mean over trajectory, mean over token",
     ),
     "one_side_unbounded": spec(
         "log_ratio net",
@@ -125,9 +134,30 @@ def test_what_the_passes_take_away() -> None:
     assert kinds("unbounded") == ["rollback", "clip"] * 2
     # The leans of the advantage: each channel has its upper and its lower half.
     assert kinds("dropped") == ["rollback"] * 4
-    fiberpo = driver.reference_program(OBJECTIVES["fiberpo"].typed)
-    names = [op.name for op in optimise(fiberpo).ops]
-    assert len(names) == len(set(names)) <= len(fiberpo.ops)
+    # A split signal is gated once at the token, in the channel that the token is in; the gates of
+    # both channels are left to the metrics.
+    program = optimise(driver.reference_program(OBJECTIVES["fiberpo"].typed))
+    measured = {name for metric in program.metrics for name in metric.operands}
+    gates = [op for op in program.ops if isinstance(op, ir.Gate) and op.level == "token"]
+    assert [op.name for op in gates if op.name not in measured] == ["own.y.g"]
+    # Two gates of different budgets stay two.
+    apart = optimise(driver.reference_program(OBJECTIVES["channels_apart"].typed))
+    assert not any(isinstance(op, ir.OwnChannel) for op in apart.ops)
+
+
+def test_what_is_proved_not_to_overflow() -> None:
+    def bounded(name: str) -> bool:
+        typed = OBJECTIVES[name].typed
+        reference = driver.reference_program(typed)
+        program = without_overflow(reference, Facts.over_ranges(typed).ranges)
+        [ratio] = [op for op in program.ops if isinstance(op, ir.GatedRatio)]
+        return ratio.bounded
+
+    assert bounded("fiberpo")
+    assert bounded("fiberpo_domain")
+    # Pessimism leaves one side open, and so does a gate that passes all.
+    assert not bounded("gspo")
+    assert not bounded("unbounded")
 
 
 # --- the verifier -------------------------------------------------------------------------------

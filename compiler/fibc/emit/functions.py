@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 
 from fibc.emit import syntax as py
+from fibc.emit.adjoint import Adjoint
 from fibc.emit.metrics import Metrics
 from fibc.emit.operations import INPUTS, Operations
-from fibc.emit.stages import DOCS, Stage, cut
-from fibc.ir import nodes as ir
-from fibc.ir.scalar import Scalar, references
-from fibdsl.types import BATCH
+from fibc.emit.stages import DOCS, GRADIENT, TOKEN_GRADIENT, Stage, cut
 
 
 class Functions:
@@ -19,95 +18,78 @@ class Functions:
     def __init__(self, code: Operations) -> None:
         self.code = code
         self.metrics = Metrics(code)
-        self.stages = cut(code.program)
+        self.adjoint = Adjoint(code)
+        self.parts = {TOKEN_GRADIENT: self.adjoint.token, GRADIENT: self.adjoint.rest}
+        self.stages = cut(code.program, {name: part.reads for name, part in self.parts.items()})
 
     def all(self) -> list[ast.stmt]:
         return [*map(self.stage, self.stages), self.objective()]
 
     def stage(self, stage: Stage) -> ast.stmt:
-        body = self.unpack(stage)
-        body += [py.assign(self.code.value_name(op.name), self.code.value(op)) for op in stage.ops]
+        body = [py.assign(self.code.value_name(op.name), self.code.value(op)) for op in stage.ops]
+        taken: tuple[str, ...] = ()
         if stage.name == "measure":
             body += self.metrics.statements()
-            # Not divided yet, so that those of several ranks add up.
-            result = py.call("sums_and_counts", py.name("metrics"))
+            result = self.metrics.result()
+        elif stage.name in self.parts:
+            part = self.parts[stage.name]
+            body += part.body
+            taken = part.takes
+            given = part.gives
+            result = given if isinstance(given, ast.expr) else _tuple(map(py.name, given))
         else:
-            given = [py.name(self.code.value_name(n)) for n in stage.gives]
+            result = _tuple(py.name(self.code.value_name(n)) for n in stage.gives)
             if stage.name == "reduce":
-                given = [py.negative(py.name(self.code.value_name(self.code.program.objective)))]
-            result = given[0] if len(given) == 1 else py.tuple_of(given)
-        inputs = [*INPUTS, *(("normalizer",) if stage.name == "reduce" else ())]
-        arguments = [*inputs, *(self.code.value_name(n) for n in stage.takes)]
+                taken = (self.adjoint.weight,)
+                result = self.adjoint.loss
+        arguments = [*INPUTS, *taken, *(self.code.value_name(n) for n in stage.takes)]
+        body = [*self.unpack([*body, ast.Expr(result)]), *body]
         return py.function(stage.name, arguments, DOCS[stage.name], body, result)
 
-    def unpack(self, stage: Stage) -> list[ast.stmt]:
-        """The levels and params that a stage uses, by name."""
-        scalars: list[Scalar] = []
-        ops: list[ir.Op] = list(stage.ops)
-        if stage.name == "measure":
-            # Regimes are found again from what the gates looked at.
-            ops += map(self.code.gate_of, self.metrics.measured_gates())
-        for op in ops:
-            match op:
-                case ir.Gate():
-                    scalars += [s for s in (op.upper, op.lower, op.steepness) if s is not None]
-                case ir.NeighbourBudget():
-                    scalars.append(op.delta)
-                case _:
-                    pass
-        used = {name for s in scalars for name in references(s)}
-        body: list[ast.stmt] = []
-        for level in self.code.level_names:
-            measured = stage.name == "measure" and level in self.metrics.levels()
-            if measured or any(self.edge(op) == level for op in stage.ops):
-                body.append(
-                    py.assign(
-                        self.code.level_names[level], py.item(py.name("levels"), py.constant(level))
-                    )
-                )
-        for index, (name, python) in enumerate(self.code.params.items()):
-            if name in used:
-                body.append(py.assign(python, py.item(py.name("params"), py.constant(index))))
-        return body
-
-    def edge(self, op: ir.Op) -> str | None:
-        """The level whose children an operation sums over, or lifts to; of a sum over the whole
-        batch, the level whose cells it sums."""
-        match op:
-            case ir.PushForward(_, level, x):
-                return self.code.ops[x].level if level == BATCH else level
-            case ir.Count(_, level, of, counts, _):
-                if level != BATCH:
-                    return level
-                return of if counts is None else self.code.ops[counts].level
-            case ir.Lift(_, _, x):
-                return self.code.ops[x].level
-            case _:
-                return None
+    def unpack(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """The levels and params that some statements use, by name."""
+        used = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name)}
+        levels = [
+            py.assign(python, py.item(py.name("levels"), py.constant(level)))
+            for level, python in self.code.level_names.items()
+            if python in used
+        ]
+        params = [
+            py.assign(python, py.item(py.name("params"), py.constant(index)))
+            for index, python in enumerate(self.code.params.values())
+            if python in used
+        ]
+        return levels + params
 
     def objective(self) -> ast.stmt:
-        """The function that is differentiated: the first four stages, one after the other."""
+        """The function that runs the stages but the last, one after the other."""
         body: list[ast.stmt] = []
         inputs = [py.name(i) for i in INPUTS]
         for stage in self.stages[:-1]:
-            extra = [py.name("normalizer")] if stage.name == "reduce" else []
-            call = py.call(
-                stage.name,
-                *inputs,
-                *extra,
-                *(py.name(self.code.value_name(n)) for n in stage.takes),
-            )
-            if stage.name == "reduce":
-                body.append(py.assign("loss", call))
-            elif len(stage.gives) == 1:
-                body.append(py.assign(self.code.value_name(stage.gives[0]), call))
-            elif stage.gives:
-                body.append(py.assign([self.code.value_name(n) for n in stage.gives], call))
+            part = self.parts.get(stage.name)
+            values = [self.code.value_name(n) for n in stage.takes]
+            taken = [*(part.takes if part else ()), *values]
+            results = [self.code.value_name(n) for n in stage.gives]
+            if part is not None:
+                given = part.gives
+                results = list(given) if isinstance(given, tuple) else ["derivative"]
+            elif stage.name == "reduce":
+                taken = [self.adjoint.weight, *taken]
+                results = ["loss"]
+            if results:
+                call = py.call(stage.name, *inputs, *map(py.name, taken))
+                body.append(py.assign(results[0] if len(results) == 1 else results, call))
         measured = py.tuple_of(py.name(self.code.value_name(n)) for n in self.stages[-1].takes)
         return py.function(
             "objective",
-            [*INPUTS, "normalizer"],
-            "The loss, to be differentiated with respect to x, and the values `measure` takes.",
+            INPUTS,
+            "The loss, its derivative with respect to x, and the values `measure` takes.",
             body,
-            py.tuple_of([py.name("loss"), measured]),
+            py.tuple_of([py.name("loss"), py.name("derivative"), measured]),
         )
+
+
+def _tuple(values: Iterable[ast.expr]) -> ast.expr:
+    """One value by itself, several as a tuple."""
+    given = list(values)
+    return given[0] if len(given) == 1 else py.tuple_of(given)

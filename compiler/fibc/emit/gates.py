@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from typing import Any
 
 from fibc.emit import syntax as py
@@ -50,11 +51,19 @@ class _Symbol:
 _C, _K = _Symbol(py.name("C")), _Symbol(py.name("k"))
 
 
+PREFIXES = ("gate", "slope", "budget_slope", "regime")
+"""What the functions of a gate are called, each followed by the name of the gate."""
+
+
 def gate_functions(kinds: list[str]) -> list[ast.stmt]:
-    """For each gate its value and its regime, both functions of (x, C, k)."""
+    """For each gate its value, its slopes and its regime, functions of (x, C, k)."""
     functions = []
     for kind in kinds:
-        functions += [_value_function(GATES[kind]), _regime_function(GATES[kind])]
+        rule = GATES[kind]
+        functions += [_value_function(rule), _slope_function(rule)]
+        if rule.neighbours:
+            functions.append(_budget_slope_function(rule))
+        functions.append(_regime_function(rule))
     return functions
 
 
@@ -62,6 +71,41 @@ def _value_function(rule: GateRule) -> ast.stmt:
     value = _nested(rule, [_piece_value(piece) for piece in rule.pieces])
     doc = f"{rule.summary} ({rule.source})."
     return _gate_function("gate", rule, doc, value)
+
+
+def _slope_function(rule: GateRule) -> ast.stmt:
+    """Not the slope itself: where it is 0, an infinite derivative must become 0 too."""
+    passed = [_piece_slope(piece.slope(_C, _K)) for piece in rule.pieces]
+    doc = f"What `gate_{rule.name}` lets through of a derivative g: slope times g."
+    return _gate_function("slope", rule, doc, _nested(rule, passed), ["g"])
+
+
+def _piece_slope(slope: Any) -> ast.expr:
+    g = py.name("g")
+    if _is(slope, 0):
+        return py.constant(0.0)
+    return g if _is(slope, 1) else py.binary("*", _Symbol.of(slope), g)
+
+
+def _budget_slope_function(rule: GateRule) -> ast.stmt:
+    """Of a budget that is computed from the batch. Intercepts are linear in the budget."""
+    g = py.name("g")
+    zero = py.constant(0.0)
+    signed = py.call(
+        py.dotted("torch", "where"), py.compare(py.name("x"), ">=", zero), g, py.negative(g)
+    )
+    passed = []
+    for piece in rule.pieces:
+        per_budget = piece.intercept(1, _K) - piece.intercept(0, _K)
+        passed.append(
+            zero
+            if _is(per_budget, 0)
+            else signed
+            if _is(per_budget, 1)
+            else py.binary("*", _Symbol.of(per_budget), signed)
+        )
+    doc = f"What reaches the budget of `gate_{rule.name}` of a derivative g."
+    return _gate_function("budget_slope", rule, doc, _nested(rule, passed), ["g"])
 
 
 def _regime_function(rule: GateRule) -> ast.stmt:
@@ -72,9 +116,11 @@ def _regime_function(rule: GateRule) -> ast.stmt:
     return _gate_function("regime", rule, doc, _nested(rule, numbers))
 
 
-def _gate_function(prefix: str, rule: GateRule, doc: str, value: ast.expr) -> ast.stmt:
+def _gate_function(
+    prefix: str, rule: GateRule, doc: str, value: ast.expr, before: Sequence[str] = ()
+) -> ast.stmt:
     magnitude = [py.assign("a", py.method(py.name("x"), "abs"))] if len(rule.pieces) > 1 else []
-    return py.function(f"{prefix}_{rule.name}", ["x", "C", "k"], doc, magnitude, value)
+    return py.function(f"{prefix}_{rule.name}", [*before, "x", "C", "k"], doc, magnitude, value)
 
 
 def _nested(rule: GateRule, values: list[ast.expr]) -> ast.expr:
@@ -98,8 +144,7 @@ def _piece_value(piece: Piece) -> ast.expr:
     x = py.name("x")
     terms = []
     if not _is(intercept, 0):
-        sign = py.call(py.dotted("torch", "sign"), x)
-        terms.append(py.binary("*", sign, _Symbol.of(intercept)))
+        terms.append(py.call("by_sign", x, _Symbol.of(intercept), _Symbol.of(-intercept)))
     if not _is(slope, 0):
         terms.append(x if _is(slope, 1) else py.binary("*", _Symbol.of(slope), x))
     if not terms:

@@ -1,4 +1,8 @@
-"""The statements that compute the metrics of a module, from the values at hand."""
+"""The statements that compute the metrics of a module, from the values at hand.
+
+A metric is a mean over the cells of a level. What is written here is, cell by cell (of tokens, line
+by line), what each adds to it; `summed` (fibdsl/runtime/levels.py) adds up those that are wanted.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from fibc.emit import syntax as py
 from fibc.emit.operations import Operations
 from fibc.ir import nodes as ir
 from fibdsl.builtins import GATES
-from fibdsl.types import TOKEN
 
 
 class Metrics:
@@ -17,13 +20,14 @@ class Metrics:
 
     def __init__(self, code: Operations) -> None:
         self.code = code
+        self.weights: dict[str, str] = {}
 
     def statements(self) -> list[ast.stmt]:
         """Which cells count at each level, the regime of each gate, then a line a metric."""
         body: list[ast.stmt] = []
         weights: dict[str | None, str] = {None: "mask"}
         for metric in self.code.program.metrics:
-            members = None if isinstance(metric, ir.TokensClipped) else metric.members
+            members = _members(metric)
             if members is not None and members not in weights:
                 weights[members] = self.code.names.give(
                     "weight", f"present.{self.code.ops[members].level}"
@@ -45,26 +49,23 @@ class Metrics:
                     body.append(py.assign(shares[group], self.counts(metric, weight)))
                 index = self.regimes(metric.gate).index(metric.regime)
                 counted = py.item(py.name(shares[group]), py.constant(index))
-                value = self.of_level(self.level(metric), "fraction", counted, weight)
+                value = counted
             elif isinstance(metric, ir.MeanOf):
                 values = py.name(self.code.value_name(metric.value))
                 weight = py.name(weights[metric.members])
-                value = self.of_level(self.level(metric), "average", values, weight)
+                value = py.call("per_line", py.binary("*", values, weight))
             else:
-                clipped = self.clipped(metric)
-                value = self.of_level(TOKEN, "average", clipped, py.name("mask"))
+                value = py.call("per_line", py.binary("*", self.clipped(metric), py.name("mask")))
             body.append(py.store("metrics", metric.name, value))
+            self.weights.setdefault(metric_level(metric, self.code.ops), weights[_members(metric)])
         return body
 
-    def level(self, metric: ir.Metric) -> str:
-        """The level over whose cells a metric is a mean."""
-        return self.code.ops[metric.operands[0]].level
-
-    def levels(self) -> set[str]:
-        return {self.level(metric) for metric in self.code.program.metrics}
-
-    def of_level(self, level: str, function: str, *arguments: ast.expr) -> ast.expr:
-        return py.method(py.name(self.code.level_names[level]), function, *arguments)
+    def result(self) -> ast.expr:
+        """The metrics, and by level which cells count."""
+        counting = py.dictionary(
+            (py.constant(level), py.name(weight)) for level, weight in self.weights.items()
+        )
+        return py.tuple_of([py.name("metrics"), counting])
 
     def measured_gates(self) -> list[str]:
         names = [
@@ -95,11 +96,11 @@ class Metrics:
         return py.call(py.dotted("torch", "where"), acts, regime, py.constant(0.0))
 
     def counts(self, metric: ir.RegimeShare, weight: ast.expr) -> ast.expr:
-        """How many cells are in each regime, a vector."""
+        """Which cells are in each regime, a list."""
 
         def of(gate: str, weight: ast.expr) -> ast.expr:
             number = py.constant(len(self.regimes(gate)))
-            return py.call("regime_counts", py.name(self.regime_name(gate)), number, weight)
+            return py.call("regime_lines", py.name(self.regime_name(gate)), number, weight)
 
         counted = weight
         if metric.sign is not None:
@@ -111,8 +112,8 @@ class Metrics:
             return of(metric.gate, counted)
         up = py.name(self.code.value_name(metric.up_share))
         down = py.binary("-", py.constant(1.0), up)
-        return py.binary(
-            "+",
+        return py.call(
+            "both",
             of(metric.gate, py.binary("*", up, counted)),
             of(metric.down, py.binary("*", down, counted)),
         )
@@ -133,3 +134,12 @@ class Metrics:
             rising = py.compare(py.name("advantages"), ">=", py.constant(0.0))
             result = py.call(py.dotted("torch", "where"), rising, result, acts(metric.down))
         return py.method(result, "to", py.dotted("x", "dtype"))
+
+
+def metric_level(metric: ir.Metric, ops: dict[str, ir.Op]) -> str:
+    """The level over whose cells a metric is a mean."""
+    return ops[metric.operands[0]].level
+
+
+def _members(metric: ir.Metric) -> str | None:
+    return None if isinstance(metric, ir.TokensClipped) else metric.members

@@ -16,6 +16,7 @@ from fibc.emit import syntax as py
 from fibc.emit.bundle import Bundle
 from fibc.emit.functions import Functions
 from fibc.emit.gates import gate_functions
+from fibc.emit.metrics import metric_level
 from fibc.emit.operations import Operations
 from fibc.ir import nodes as ir
 from fibdsl._version import __version__
@@ -31,12 +32,18 @@ _LOSS_CLASS = '''class Loss(FusedLoss):
         /,
         backend: str | Callable[..., Any] | None = "inductor",
         *,
+        metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
         **params: float,
     ) -> None:
         super().__init__(
-            OBJECTIVE, backend, process_group=process_group, gradients=gradients, **params
+            OBJECTIVE,
+            backend,
+            metrics=metrics,
+            process_group=process_group,
+            gradients=gradients,
+            **params,
         )
 '''
 
@@ -129,7 +136,11 @@ def _metadata(program: ir.Program, values: Mapping[str, float]) -> ast.stmt:
         py.tuple_of([py.constant(level.name), py.constant(level.key)])
         for level in program.levels[1:]
     )
-    metrics = py.tuple_of(py.constant(metric.name) for metric in program.metrics)
+    ops = program.by_name
+    metrics = py.dictionary(
+        (py.constant(metric.name), py.constant(metric_level(metric, ops)))
+        for metric in program.metrics
+    )
     return py.assign(
         "OBJECTIVE",
         py.call(

@@ -8,18 +8,24 @@ import math
 from collections.abc import Iterable
 
 from fibc.emit import syntax as py
+from fibc.emit.gates import PREFIXES
 from fibc.emit.stages import STAGES
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Scalar, fold
 from fibdsl.builtins import GATES
 from fibdsl.types import BATCH, TRAJECTORY, Signal
 
-INPUTS = ("x", "advantages", "mask", "params", "levels")
+INPUTS = ("x", "advantages", "mask", "params", "levels", "normalizer")
 """What every stage takes: log-ratios (0 under the mask), advantages (0 there too), mask (1.0 or
-0.0), the vector of parameters, and the levels by name."""
+0.0), the vector of parameters, the levels by name, and the number of outermost cells that the batch
+is part of (NaN: its own)."""
 
 # Words of the generated functions, which values may not take.
-_TAKEN = (*INPUTS, "normalizer", "loss", "metrics", "objective", "OBJECTIVE", "Loss", *STAGES)
+_TAKEN = (
+    *INPUTS,
+    *("loss", "derivative", "metrics", "weights"),
+    *("objective", "OBJECTIVE", "Loss", *STAGES),
+)
 
 
 class Operations:
@@ -33,7 +39,7 @@ class Operations:
     def __init__(self, program: ir.Program, runtime_names: Iterable[str]) -> None:
         self.program = program
         self.ops = program.by_name
-        kinds = [f"{prefix}_{kind}" for kind in GATES for prefix in ("gate", "regime")]
+        kinds = [f"{prefix}_{kind}" for kind in GATES for prefix in PREFIXES]
         self.names = py.Names([*_TAKEN, *kinds, *runtime_names, *dir(builtins)])
         # Levels and params first, so that they have their plain names where they can.
         words = [level.name for level in program.levels]
@@ -74,9 +80,12 @@ class Operations:
             case ir.Channel(_, _, x, sign):
                 plus = py.compare(v(x), ">=", zero)
                 return where(plus, v(x), zero) if sign > 0 else where(plus, zero, py.negative(v(x)))
-            case ir.GatedRatio(_, _, y, signal):
+            case ir.OwnChannel(_, _, x, plus, minus):
+                return where(py.compare(v(x), ">=", zero), v(plus), py.negative(v(minus)))
+            case ir.GatedRatio(_, _, y, signal, bounded):
                 if signal is Signal.LOG_RATIO:
-                    return py.call("exp", v(y))
+                    # Where it cannot overflow it need not saturate.
+                    return py.call(py.dotted("torch", "exp") if bounded else "exp", v(y))
                 return py.binary("+", one, v(y))
             case ir.Surrogate(_, _, gated):
                 return py.binary("*", v(gated), py.name("advantages"))

@@ -1,28 +1,32 @@
 """A program cut into the functions of its module.
 
-    row_statistics   tokens to the finest cells: channels, their sums, counts
-    tree             the hierarchy of cells: aggregates up, gated values down
-    token_pass       every token again: residuals, token gate, gated ratio
-    reduce           weights and sums: the objective
-    measure          what only metrics need
-
-The first four are differentiated together; a later version may run each on parts of a batch.
+row_statistics   tokens to the finest cells: channels, their sums, counts
+tree             the hierarchy of cells: aggregates up, gated values down, what to divide by
+token_pass       every token again: residuals, token gate, gated ratio
+token_gradient   the transpose of that, at the token (fibc.emit.adjoint)
+reduce           the loss
+gradient         the transpose of the rest
+measure          what only metrics need
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fibc.ir import nodes as ir
 from fibdsl.types import BATCH, TOKEN
 
-STAGES = ("row_statistics", "tree", "token_pass", "reduce", "measure")
+TOKEN_GRADIENT, GRADIENT = "token_gradient", "gradient"
+STAGES = ("row_statistics", "tree", "token_pass", TOKEN_GRADIENT, "reduce", GRADIENT, "measure")
 
 DOCS = {
     "row_statistics": "Each token once: its channels, and their sums over the finest cells.",
     "tree": "Cells only: aggregates upwards, gated values downwards.",
     "token_pass": "Each token again: its deviation, the token gate, the gated ratio.",
-    "reduce": "The objective: nested means of gated ratio times advantage.",
+    "reduce": "The loss: each token's gated ratio times advantage, by what the token weighs.",
+    TOKEN_GRADIENT: "What each token adds to d loss / d x itself: its gate transposed.",
+    GRADIENT: "d loss / d x: the other operations transposed, last to first.",
     "measure": "The metrics, from the values at hand. No gradient flows here.",
 }
 
@@ -37,11 +41,20 @@ class Stage:
     gives: tuple[str, ...]
 
 
-def cut(program: ir.Program) -> tuple[Stage, ...]:
-    """The stages of `program`, in order; each takes only values of earlier ones."""
+def cut(program: ir.Program, gradient: Mapping[str, Sequence[str]]) -> tuple[Stage, ...]:
+    """The stages of `program`, in order; each takes only values of earlier ones.
+
+    Args:
+        gradient: the values that the stages of the gradient read.
+    """
+    # What is added up after G is emitted as the transpose of that, which the gradient needs anyway.
     stage_of = _assign(program)
     ops = {s: tuple(op for op in program.ops if stage_of[op.name] == s) for s in STAGES}
+    ops["reduce"] = ()
     reads: dict[str, list[str]] = {s: [n for op in ops[s] for n in op.operands] for s in STAGES}
+    reads["reduce"] = [program.gated_ratio]
+    for stage, values in gradient.items():
+        reads[stage] += values
     for metric in program.metrics:
         reads["measure"] += _metric_reads(metric, program.by_name)
     own = {s: {op.name for op in ops[s]} for s in STAGES}
@@ -101,7 +114,7 @@ def _assign(program: ir.Program) -> dict[str, str]:
     for op in program.ops:
         if op.name not in needed:
             stage = "measure"
-        elif op.name in after_surrogate or op.level == BATCH:
+        elif op.name in after_surrogate:
             stage = "reduce"
         elif op.name in first:
             stage = "row_statistics"

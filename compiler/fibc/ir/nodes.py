@@ -86,12 +86,30 @@ class Channel(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class OwnChannel(Op):
+    """`plus` where x >= 0, else `-minus`: of two channels the one that a token is in, signed.
+
+    R of channels of which one is 0, computed in one.
+    """
+
+    OPERANDS: ClassVar = ("x", "plus", "minus")
+    x: str
+    plus: str
+    minus: str
+
+
+@dataclass(frozen=True, slots=True)
 class GatedRatio(Op):
-    """G: exp of a gated log-ratio, or 1 + a gated deviation."""
+    """G: exp of a gated log-ratio, or 1 + a gated deviation.
+
+    Attributes:
+        bounded: whether y is proved to stay where no exponential overflows.
+    """
 
     OPERANDS: ClassVar = ("y",)
     y: str
     signal: Signal
+    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def show_op(op: ir.Op) -> str:
     parts = [type(op).__name__]
     for f in fields(op):
         value = getattr(op, f.name)
-        if f.name in ("name", "level") or value is None:
+        if f.name in ("name", "level") or value is None or value is False:
             continue
         if f.name in op.OPERANDS:
             shown = f"%{value}"

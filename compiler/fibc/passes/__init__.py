@@ -9,11 +9,13 @@ from fibc.ir.verify import verify
 from fibc.passes.common_values import common_values
 from fibc.passes.dead_values import dead_values
 from fibc.passes.fold_constants import fold_constants
+from fibc.passes.own_channel import own_channel
 from fibc.passes.simplify_gates import simplify_gates
 
 PASSES: tuple[Callable[[ir.Program], ir.Program], ...] = (
     fold_constants,
     simplify_gates,
+    own_channel,
     common_values,
     dead_values,
 )

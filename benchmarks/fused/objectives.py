@@ -1,0 +1,116 @@
+"""The losses of the language: every shipped spec, and FiberPO of six levels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+import fibdsl
+from benchmarks.fused.batches import LEVELS, Batch
+from benchmarks.fused.cases import Case, differentiated
+from fibdsl.resources import shipped_specs
+
+TWO, FOUR, SIX = "fiberpo", "fiberpo_domain", "fiberpo_6"
+NO_METRICS = ", no metrics"
+BOOL_MASK = ", bool mask"
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Of FiberPO: (plus, minus) of each level from the trajectory up, and the token's clip."""
+
+    pairs: tuple[tuple[float, float], ...]
+    epsilon: float
+
+
+def budgets(name: str) -> Budgets:
+    """Those of a shipped FiberPO, so that what is written by hand computes the same."""
+    values = fibdsl.load(name).params
+    prefixes = ("c",) if name == TWO else ("trajectory", "group", "domain")
+    pairs = tuple((values[f"{p}_plus"], values[f"{p}_minus"]) for p in prefixes)
+    return Budgets(pairs, values["epsilon"])
+
+
+def many_levels(name: str, above: int) -> str:
+    """A spec like `fiberpo_domain` with `above` keyed levels above the trajectory."""
+    chosen = LEVELS[:above]
+    names = ["trajectory", *(f"level_{key}" for key in chosen)]
+    chain = " < ".join(f"level_{key} by {key}" for key in chosen)
+    gates = [
+        f"  at {level} {{ {'base ' if level == names[-1] else 'fiber'} rollback(+0.08, -0.05) }}"
+        for level in reversed(names)
+    ]
+    return "\n".join(
+        [
+            "edition 2026",
+            "",
+            f"objective {name} {{",
+            "  signal log_ratio split",
+            f"  levels token < trajectory < {chain}",
+            *gates,
+            "  at token { fiber clip(0.02) }",
+            "  reduce mean over trajectory, mean over token",
+            "}",
+            "",
+        ]
+    )
+
+
+def load(name: str) -> fibdsl.Objective:
+    """A shipped objective, or the one of six levels."""
+    if name == SIX:
+        return fibdsl.load_text(many_levels(SIX, 4), path=f"{SIX}.fib")
+    return fibdsl.load(name)
+
+
+def names() -> list[str]:
+    return [*shipped_specs(), SIX]
+
+
+def has_metrics_option() -> bool:
+    """Whether `compile` can be told to leave the metrics out."""
+    return "metrics" in inspect.signature(fibdsl.Objective.compile).parameters
+
+
+def compiled(name: str, *, metrics: bool = True) -> Any:
+    """The loss module, as a user makes it."""
+    options: dict[str, Any] = {} if metrics else {"metrics": ()}
+    return load(name).compile(**options)
+
+
+def keys_of(module: Any, batch: Batch) -> dict[str, Tensor] | None:
+    """The ids that a loss module needs."""
+    wanted = [key for _, key in module.objective.levels if key is not None]
+    return {key: batch.keys[key] for key in wanted} or None
+
+
+def called(module: Any, *, bool_mask: bool = False) -> Callable[[Batch], Tensor]:
+    """The loss of a batch, as a training step calls it."""
+
+    def loss(batch: Batch) -> Tensor:
+        mask = batch.bool_mask if bool_mask else batch.mask
+        tensors = (batch.logp, batch.old_logp, batch.advantages, mask)
+        out = module(*tensors, keys=keys_of(module, batch), cu_seqlens=batch.cu_seqlens)
+        value: Tensor = out.loss
+        return value
+
+    return loss
+
+
+def cases(chosen: Sequence[str]) -> list[Case]:
+    """Every chosen objective; FiberPO of two and four levels also with a bool mask, and without
+    metrics where that can be asked for."""
+    out: list[Case] = []
+    for name in chosen:
+        module = compiled(name)
+        out.append(differentiated(name, called(module)))
+        if name in (TWO, FOUR):
+            out.append(differentiated(name + BOOL_MASK, called(module, bool_mask=True)))
+        if name in (TWO, FOUR, SIX) and has_metrics_option():
+            plain = compiled(name, metrics=False)
+            out.append(differentiated(name + NO_METRICS, called(plain)))
+    return out

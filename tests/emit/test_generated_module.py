@@ -414,7 +414,7 @@ def check_against_the_reference(objective: Objective, keys: dict[str, NDArray[An
 def test_any_name_works() -> None:
     """Each word as a level, as a key and as a parameter, in one spec where the language allows."""
     levels, keys, params = groups("level"), groups("key"), groups("param")
-    asked = {"lambda", "torch", "x", "Loss", "mean", "class", "params", "self", "derivative"}
+    asked = {"lambda", "torch", "x", "Loss", "mean", "class", "params", "self", "x_plus"}
     for role in (levels, keys, params):
         assert {word for group in role for word in group} >= asked
     assert {"trajectory", "gated_ratio"} <= {word for group in params for word in group}

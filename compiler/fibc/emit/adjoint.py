@@ -8,6 +8,7 @@ has to be kept until the cells above have been gone through.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,6 +73,7 @@ class Adjoint:
         self._body: list[ast.Assign] = []
         self._values: dict[str, str] = {}
         self._known: dict[str, str] = {}
+        self._hints: Counter[str] = Counter()
         self._terms: dict[tuple[str, str], list[_Term]] = {}
         one = py.call(py.dotted("torch", "ones_like"), py.name("normalizer"))
         # The loss is -J.
@@ -157,9 +159,10 @@ class Adjoint:
         """The name of an expression; the same for the same one."""
         text = ast.unparse(expression)
         if text not in self._known:
-            others = sum(known.rstrip("_0123456789") == hint for known in self._known.values())
-            hint = f"{hint}_{others + 1}" if others else hint
-            self._known[text] = self.code.names.give("derivative", hint)
+            self._hints[hint] += 1
+            again = self._hints[hint]
+            hint = f"{hint}_{again}" if again > 1 else hint
+            self._known[text] = self.code.names.fresh(hint)
             statement = py.assign(self._known[text], expression)
             assert isinstance(statement, ast.Assign)
             self._body.append(statement)

@@ -119,9 +119,13 @@ class Names:
     def give(self, kind: str, text: str) -> str:
         """The Python name of `text` among things of one kind; the same at every call."""
         if (kind, text) not in self._given:
-            plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
-            while plain in self._taken:
-                plain += "_"
-            self._taken.add(plain)
-            self._given[kind, text] = plain
+            self._given[kind, text] = self.fresh(text)
         return self._given[kind, text]
+
+    def fresh(self, text: str) -> str:
+        """A Python name like `text` that was never given before."""
+        plain = "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
+        while plain in self._taken:
+            plain += "_"
+        self._taken.add(plain)
+        return plain

@@ -71,7 +71,7 @@ def graph(cells: float, metrics: int, width: int = 4) -> list[Collective]:
     """What the graph of `fiberpo_domain` exchanges, with trajectories whole and `cells` groups."""
     return [
         Collective("all_reduce", "sums and counts of groups", 3, 3 * width * cells),
-        Collective("all_reduce", "adjoints of groups", 4, 4 * width * cells),
+        Collective("all_reduce", "derivatives of groups", 3, 3 * width * cells),
         Collective("all_reduce", "loss, number of trajectories", 2, 2 * width),
         Collective("all_reduce", "metrics", 1, 2 * width * metrics),
     ]
@@ -136,7 +136,7 @@ def counted(rank: int, ranks: int, out: str) -> None:
         call = loss_fn._call(lambda: None, *tensors, keys, None, None, False, None)
         before = list(seen)
         seen.clear()
-        call.joint(call.logp)
+        loss_fn._run(call)
         inside = list(seen)
     finally:
         dist.all_reduce, dist.all_gather = originals
@@ -200,7 +200,7 @@ def measured(rank: int, ranks: int, out: str, rounds: int) -> None:
                 start = time.perf_counter()
                 call = loss_fn._call(lambda: None, *tensors, keys, None, None, False, None)
                 middle = time.perf_counter()
-                call.joint(call.logp)
+                loss_fn._run(call)
                 end = time.perf_counter()
                 slowest = torch.tensor([middle - start, end - middle, end - start])
                 dist.all_reduce(slowest, op=dist.ReduceOp.MAX)

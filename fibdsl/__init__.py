@@ -13,11 +13,13 @@ from fibdsl._version import __version__
 if TYPE_CHECKING:
     from fibdsl.api import Evaluation, Objective, check, compile, load, load_text
     from fibdsl.diagnostics.diagnostic import Diagnostic
+    from fibdsl.runtime.layouts import block_layout
 from fibdsl.diagnostics.errors import FibError, InternalError
 
 _HOMES = {
     "Evaluation": "fibdsl.api",
     "Objective": "fibdsl.api",
+    "block_layout": "fibdsl.runtime.layouts",
     "check": "fibdsl.api",
     "compile": "fibdsl.api",
     "load": "fibdsl.api",
@@ -34,6 +36,7 @@ __all__ = [
     "InternalError",
     "Objective",
     "__version__",
+    "block_layout",
     "check",
     "compile",
     "load",

@@ -16,18 +16,18 @@ def require(condition: Tensor, message: str) -> None:
         torch._assert_async(condition, message)
 
 
-def check_tokens(tokens: dict[str, Tensor], cu_seqlens: Tensor | None) -> None:
+def check_tokens(tokens: dict[str, Tensor], packed: bool) -> None:
     for name, tensor in tokens.items():
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} is a {type(tensor).__name__}; give a torch tensor")
     logp = tokens["logp"]
     shape = tuple(logp.shape)
-    if cu_seqlens is None and logp.dim() != 2:
+    if not packed and logp.dim() != 2:
         raise ValueError(
             f"logp has shape {shape}: padded tensors are (B, T), and packed ones (N,) need "
             "cu_seqlens"
         )
-    if cu_seqlens is not None and logp.dim() != 1:
+    if packed and logp.dim() != 1:
         raise ValueError(f"logp has shape {shape}, but with cu_seqlens it must be packed, (N,)")
     if logp.numel() == 0:
         raise ValueError(f"logp has shape {shape}: there is no token in this batch")
@@ -48,20 +48,22 @@ def check_tokens(tokens: dict[str, Tensor], cu_seqlens: Tensor | None) -> None:
             raise TypeError(f"{name} is {tensor.dtype}; give a floating-point tensor")
     if tokens["mask"].is_complex():
         raise TypeError("mask is complex; give bool or 0/1")
-    if cu_seqlens is None:
-        return
+
+
+def check_offsets(cu_seqlens: Tensor, tokens: int) -> None:
+    """Raises unless these are the row offsets of so many tokens."""
+    if not isinstance(cu_seqlens, Tensor):
+        raise TypeError(f"cu_seqlens is a {type(cu_seqlens).__name__}; give a torch tensor")
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"cu_seqlens is {cu_seqlens.dtype}; give int32 or int64")
     if cu_seqlens.dim() != 1 or cu_seqlens.numel() < 2:
         raise ValueError(
             f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; it is (B + 1,), row offsets"
         )
-    if cu_seqlens.device != logp.device:
-        raise ValueError(f"cu_seqlens is on {cu_seqlens.device}, but logp is on {logp.device}")
     rising = (cu_seqlens[1:] >= cu_seqlens[:-1]).all()
     require(
-        rising & (cu_seqlens[0] == 0) & (cu_seqlens[-1] == shape[0]),
-        f"cu_seqlens must rise from 0 to the {shape[0]} tokens of logp",
+        rising & (cu_seqlens[0] == 0) & (cu_seqlens[-1] == tokens),
+        f"cu_seqlens must rise from 0 to the {tokens} tokens of logp",
     )
 
 

@@ -102,8 +102,8 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
     else:
         n_rows = layout.cu_seqlens.shape[0] - 1
         rows = Blocks(layout.row, n_rows, setup.ranks)
-        logp, old_logp, advantages = (t[layout.source] for t in (logp, old_logp, advantages))
-        mask = mask[layout.source] & layout.inside
+        logp, old_logp, advantages = map(layout.take, (logp, old_logp, advantages))
+        mask = layout.take(mask) & layout.inside()
     parents = given.parents
     if given.ids is not None:
         parents = parent_cells(objective.levels, given.ids, mask, layout, n_rows, checks)

@@ -12,32 +12,55 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fibdsl.runtime.checks import Checks
+from fibdsl.runtime.checks import Checks, check_offsets
 
 BLOCK = 64
 """Tokens a block of the packed layout: rows are cut into blocks, each summed densely."""
 
 
 class BlockLayout(NamedTuple):
-    """Packed tokens cut into blocks, none of which holds tokens of two rows.
+    """Packed tokens cut into blocks of BLOCK places, none of which holds tokens of two rows.
+
+    A block is read as BLOCK tokens that follow one another, and not all of them are its own: a row
+    ends inside it, or the batch does.
 
     Attributes:
-        source: the token at each place of each block, int64 (n, BLOCK).
-        inside: whether a token is there at all, bool (n, BLOCK).
+        start: the token at the first place of each block, int64 (n,).
+        first, end: the places that are the block's own, from `first` up to `end`, int64 (n,).
         row: the row of each block, int64 (n,).
         position: the place of each token among the blocks, int64 (N,).
         cu_seqlens: what it was made from, (B + 1,).
     """
 
-    source: Tensor
-    inside: Tensor
+    start: Tensor
+    first: Tensor
+    end: Tensor
     row: Tensor
     position: Tensor
     cu_seqlens: Tensor
 
+    def take(self, tokens: Tensor) -> Tensor:
+        """Packed values, at least BLOCK, block by block, (n, BLOCK); neighbours' where not own."""
+        # A row of this view is a run of tokens, and is loaded as one.
+        return tokens.unfold(0, BLOCK, 1)[self.start]
 
-def cut_blocks(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
-    """The block layout. Its size depends on N and B alone, so no count is read from the device."""
+    def inside(self) -> Tensor:
+        """Which places are the block's own, bool (n, BLOCK)."""
+        place = torch.arange(BLOCK, device=self.start.device)
+        return (place >= self.first[:, None]) & (place < self.end[:, None])
+
+
+def block_layout(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
+    """The layout of packed tokens, to be made once for all calls on a batch.
+
+    Args:
+        cu_seqlens: row offsets from 0 to N, int32 or int64 (B + 1,).
+        tokens: N. It and B give the number of blocks, so no count is read from the device.
+
+    Raises:
+        ValueError, TypeError: `cu_seqlens` is none.
+    """
+    check_offsets(cu_seqlens, tokens)
     cu = cu_seqlens.to(torch.int64)
     rows = cu.shape[0] - 1
     lengths = cu[1:] - cu[:-1]
@@ -48,13 +71,45 @@ def cut_blocks(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
     row = torch.searchsorted(ends, block, right=True)
     used = row < rows
     row = row.clamp(max=rows - 1)
-    place = ((block - starts[row]) * BLOCK)[:, None] + torch.arange(BLOCK, device=cu.device)
-    inside = used[:, None] & (place < lengths[row][:, None])
-    source = torch.where(inside, cu[row][:, None] + place, 0)
-    token = torch.arange(tokens, device=cu.device)
-    own = torch.searchsorted(cu[1:].contiguous(), token, right=True)
-    position = starts[own] * BLOCK + token - cu[own]
-    return BlockLayout(source, inside, row, position, cu_seqlens)
+    wanted = torch.where(used, cu[row] + (block - starts[row]) * BLOCK, 0)
+    own = torch.where(used, (cu[row + 1] - wanted).clamp(max=BLOCK), 0)
+    # The last blocks reach back, so that none reads beyond the batch.
+    start = wanted.clamp(max=max(tokens, BLOCK) - BLOCK)
+    first = wanted - start
+    shift = torch.repeat_interleave(starts * BLOCK - cu[:-1], lengths, output_size=tokens)
+    position = torch.arange(tokens, device=cu.device) + shift
+    tail = torch.arange(max(tokens - BLOCK, 0), tokens, device=cu.device)
+    last = torch.searchsorted(cu[1:].contiguous(), tail, right=True).clamp(max=rows - 1)
+    position[tail] += first[starts[last] + (tail - cu[last]) // BLOCK]
+    return BlockLayout(start, first, first + own, row, position, cu_seqlens)
+
+
+def layout_of(cu_seqlens: Tensor | BlockLayout, tokens: Tensor) -> BlockLayout:
+    """The layout of packed tokens, made here or before.
+
+    Raises:
+        ValueError, TypeError: as `block_layout`; a layout of other tokens.
+    """
+    if isinstance(cu_seqlens, tuple):
+        # One made by another module that carries its own copy of this file is as good.
+        layout = BlockLayout(*cu_seqlens)
+        if layout.position.shape != tokens.shape:
+            raise ValueError(
+                f"this block layout is of {layout.position.shape[0]} tokens, but logp has "
+                f"{tokens.shape[0]}; make one for each batch"
+            )
+        cu_seqlens = layout.cu_seqlens
+    else:
+        layout = None
+    if isinstance(cu_seqlens, Tensor) and cu_seqlens.device != tokens.device:
+        raise ValueError(f"cu_seqlens is on {cu_seqlens.device}, but logp is on {tokens.device}")
+    return layout or block_layout(cu_seqlens, tokens.shape[0])
+
+
+def padded_to_block(tokens: Tensor) -> Tensor:
+    """Packed values, as many as `BlockLayout.take` needs at least."""
+    missing = BLOCK - tokens.shape[0]
+    return torch.nn.functional.pad(tokens, (0, missing)) if missing > 0 else tokens
 
 
 def parent_cells(
@@ -177,7 +232,11 @@ def level_ids(
     if shape == (rows,) and not (per_token and ids.shape == mask.shape):
         return ids.to(torch.int64)
     if ids.shape == mask.shape:
-        return ids.to(torch.int64) if layout is None else ids.to(torch.int64)[layout.source]
+        return (
+            ids.to(torch.int64)
+            if layout is None
+            else layout.take(padded_to_block(ids.to(torch.int64)))
+        )
     raise ValueError(
         f"{what} has shape {shape}; give ({rows},), one id a trajectory, or "
         f"{tuple(mask.shape)}, one a token"

@@ -53,7 +53,7 @@ class Level:
 
     def spread(self, derivative: Tensor) -> Tensor:
         """The transpose of `total`: one (0-dim) derivative for each of the cells."""
-        return derivative.expand(self.cells)
+        return derivative * derivative.new_ones(self.cells)
 
 
 class Tokens(Level):
@@ -62,7 +62,7 @@ class Tokens(Level):
     def spread(self, derivative: Tensor) -> Tensor:
         # A value a line, though all are alike: what tokens do with it is then one loop with the
         # sums of their lines.
-        return kept(derivative.expand(self.cells)).unsqueeze(-1)
+        return kept(super().spread(derivative)).unsqueeze(-1)
 
 
 class Rows(Level):

@@ -19,7 +19,7 @@ from torch.distributed import ProcessGroup
 from fibdsl.runtime.checks import Checks, binary, check_tokens, raise_for
 from fibdsl.runtime.contract import LossOutput, Objective
 from fibdsl.runtime.joint import Inputs, Outputs, Setup, Sums, joint
-from fibdsl.runtime.layouts import cut_blocks, raw_ids
+from fibdsl.runtime.layouts import BlockLayout, layout_of, padded_to_block, raw_ids
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.ranks import Ranks
 from fibdsl.runtime.sharing import (
@@ -214,7 +214,7 @@ class FusedLoss(torch.nn.Module):
         mask: Tensor,
         keys: Mapping[str, Tensor] | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Tensor | BlockLayout | None = None,
         normalizers: Mapping[str, float | Tensor] | None = None,
         whole_cells: bool = False,
         aggregates: Aggregates | None = None,
@@ -232,7 +232,8 @@ class FusedLoss(torch.nn.Module):
                 `logp`. Ids of levels finer than the trajectory count within it. Ids the
                 objective has no level for are not looked at. `trajectory`, (B,): rows of equal ids
                 are pieces of one trajectory.
-            cu_seqlens: for packed tensors: int32 or int64 (B + 1,), row offsets from 0 to N.
+            cu_seqlens: for packed tensors: int32 or int64 (B + 1,), row offsets from 0 to N; or
+                the `block_layout` of these, made once for several calls on a batch.
             normalizers: where the batch is part of a larger one: the number of outermost cells
                 (tokens, trajectories, ...) of the whole, by level name, 1 or more. Losses and
                 gradients of the parts then add up. Refused where they would not: see `weigh`.
@@ -280,7 +281,7 @@ class FusedLoss(torch.nn.Module):
         mask: Tensor,
         keys: Mapping[str, Tensor] | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Tensor | BlockLayout | None = None,
         stale: bool = False,
         whole_cells: bool = False,
         keep_aggregates: bool = False,
@@ -324,9 +325,7 @@ class FusedLoss(torch.nn.Module):
         kept = None
         if keep_aggregates and call.cells is not None:
             kept = Aggregates(self.objective.semantic_hash, call.cells, out.sums)
-        grad, mask = out.grad, call.given.mask
-        if logp.numel() == 0:
-            grad, mask = grad.new_zeros(logp.shape), mask.new_zeros(logp.shape)
+        grad = out.grad if logp.numel() else out.grad.new_zeros(logp.shape)
         weights = grad * self._scale if self._scale != 1.0 else grad
         return Weights(out.loss, named, weights, logp.detach(), mask != 0, stale, kept)
 
@@ -391,7 +390,7 @@ class FusedLoss(torch.nn.Module):
         advantages: Tensor,
         mask: Tensor,
         keys: Mapping[str, Tensor] | None,
-        cu_seqlens: Tensor | None,
+        cu_seqlens: Tensor | BlockLayout | None,
         normalizers: Mapping[str, float | Tensor] | None,
         keep: bool,
         earlier: Aggregates | None,
@@ -413,10 +412,10 @@ class FusedLoss(torch.nn.Module):
                     logp, old_logp, advantages, keys, cu_seqlens
                 )
             tokens = {"logp": logp, "old_logp": old_logp, "advantages": advantages, "mask": mask}
-            check_tokens(tokens, cu_seqlens)
+            check_tokens(tokens, cu_seqlens is not None)
             normalizer = self._normalizer(normalizers, logp.device)
-            layout = None if cu_seqlens is None else cut_blocks(cu_seqlens, logp.shape[0])
-            rows = logp.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+            layout = None if cu_seqlens is None else layout_of(cu_seqlens, logp)
+            rows = logp.shape[0] if layout is None else layout.cu_seqlens.shape[0] - 1
             if together:
                 checks = Checks()
                 mask = binary(mask, checks)
@@ -441,6 +440,10 @@ class FusedLoss(torch.nn.Module):
             # Mixed types would each be a graph of their own.
             dtype = _promoted(logp, old_logp, advantages)
             logp, old_logp, advantages = (t.to(dtype) for t in (logp, old_logp, advantages))
+        if layout is not None:
+            logp, old_logp, advantages, mask = map(
+                padded_to_block, (logp, old_logp, advantages, mask)
+            )
         sums: Sums | None = None
         if earlier is not None:
             dtype = compute_dtype(logp.dtype)
@@ -567,12 +570,12 @@ def _nothing(
     old_logp: Tensor,
     advantages: Tensor,
     keys: Mapping[str, Tensor] | None,
-    cu_seqlens: Tensor | None,
+    cu_seqlens: Tensor | BlockLayout | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor], Tensor | None]:
     """The arguments of a batch of one token under the mask."""
     shape = (1,) if cu_seqlens is not None else (1, 1)
     token, old, advantage = (t.new_zeros(shape) for t in (logp, old_logp, advantages))
     mask = torch.zeros(shape, dtype=torch.bool, device=logp.device)
     ids = torch.zeros(1, dtype=torch.int64, device=logp.device)
-    offsets = None if cu_seqlens is None else cu_seqlens.new_tensor([0, 1])
+    offsets = None if cu_seqlens is None else ids.new_tensor([0, 1])
     return token, old, advantage, mask, dict.fromkeys(keys or {}, ids), offsets

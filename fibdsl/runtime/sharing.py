@@ -18,6 +18,7 @@ from fibdsl.runtime.layouts import (
     BlockLayout,
     level_ids,
     of_units,
+    padded_to_block,
     parent_cells,
     raw_ids,
     row_any,
@@ -121,7 +122,9 @@ def own_cells(
     levels = objective.levels
     first = sharing.first
     checks = Checks()
-    tokens = mask if layout is None else mask[layout.source] & layout.inside
+    tokens = mask
+    if layout is not None:
+        tokens = layout.take(padded_to_block(mask)) & layout.inside()
     whole = raw_ids(levels[:first], keys, rows, mask, layout)
     own = parent_cells(levels[:first], whole, tokens, layout, rows, checks)
     counting = row_any(tokens, layout, rows)

@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import fibdsl
 from fibdsl.resources import shipped_specs
-from fibdsl.runtime.layouts import cut_blocks
+from fibdsl.runtime.layouts import padded_to_block
 from tests.compiled.cases import LAYOUTS, compiled, random_case, real_case, reference
 
 
@@ -201,11 +201,37 @@ def test_absurd_ratios_stay_finite(dtype: torch.dtype) -> None:
     assert logp.grad.tolist() == [[0.0, pytest.approx(-1 / 3), 0.0]]
 
 
-def test_block_layout_covers_every_token_once() -> None:
-    cu = torch.tensor([0, 0, 1, 65, 65, 193, 200, 200])
-    layout = cut_blocks(cu, 200)
-    assert layout.inside.sum() == 200
-    assert torch.equal(layout.source.reshape(-1)[layout.position], torch.arange(200))
-    rows = torch.repeat_interleave(torch.arange(7), cu[1:] - cu[:-1])
-    own = layout.row[:, None].expand_as(layout.source)[layout.inside]
-    assert torch.equal(own, rows[layout.source[layout.inside]])
+@pytest.mark.parametrize(
+    "lengths", [[0, 0, 1, 64, 0, 128, 7, 0], [3, 1, 2], [64], [63, 66], [5] * 30]
+)
+def test_block_layout_covers_every_token_once(lengths: list[int]) -> None:
+    cu = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    tokens = sum(lengths)
+    layout = fibdsl.block_layout(cu, tokens)
+    inside = layout.inside()
+    assert inside.sum() == tokens
+    source = layout.take(padded_to_block(torch.arange(tokens)))
+    assert torch.equal(source.reshape(-1)[layout.position], torch.arange(tokens))
+    assert torch.equal(source[inside].sort().values, torch.arange(tokens))
+    rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    own = layout.row[:, None].expand_as(source)[inside]
+    assert torch.equal(own, rows[source[inside]])
+
+
+@pytest.mark.parametrize("rows", [9, 2])
+def test_a_block_layout_made_before_is_as_good(rows: int) -> None:
+    loss_fn = fibdsl.load("fiberpo_domain").compile(backend=None)
+    case = random_case(rows, 20, seed=4)
+    expected = compiled(loss_fn, case, "packed")
+    (logp, old_logp, advantages, mask), keys, cu, keep = case.packed()
+    layout = fibdsl.block_layout(cu, logp.shape[0])
+    logp = logp.requires_grad_()
+    out = loss_fn(logp, old_logp, advantages, mask, keys, cu_seqlens=layout)
+    out.loss.backward()
+    assert out.loss.item() == expected.loss
+    assert logp.grad is not None
+    assert np.array_equal(logp.grad.numpy(), expected.gradient[keep])
+    weighed = loss_fn.weigh(logp, old_logp, advantages, mask, keys, cu_seqlens=layout)
+    assert np.array_equal(weighed.weights.numpy(), expected.gradient[keep])
+    with pytest.raises(ValueError, match=r"layout is of \d+ tokens, but logp has"):
+        loss_fn(logp[1:], old_logp[1:], advantages[1:], mask[1:], keys, cu_seqlens=layout)

@@ -35,10 +35,6 @@ class _Term:
         return _Term(self.name, self.sign * sign)
 
 
-OWN = "d_own"
-"""The name of what is added to d loss / d x at each token by the token itself."""
-
-
 @dataclass(frozen=True)
 class Part:
     """A function of the module that computes derivatives.
@@ -60,9 +56,9 @@ class Adjoint:
     """Writes the two functions that compute d loss / d x.
 
     Attributes:
-        token: the first, whose last result is `OWN`. It comes before all sums of derivatives, so
-            that one loop over the tokens makes all of these: compilers put a sum with an array
-            that is there, not an array with a sum.
+        token: the first: up to what each token adds to d loss / d x itself. It comes before all
+            sums of derivatives, so that one loop over the tokens makes all of these: compilers put
+            a sum with an array that is there, not an array with a sum.
         rest: the second.
         weight: the derivative with respect to G: minus what a token counts for, times A.
         loss: the loss, from that and G.
@@ -74,6 +70,7 @@ class Adjoint:
         self._values: dict[str, str] = {}
         self._known: dict[str, str] = {}
         self._hints: Counter[str] = Counter()
+        self._own: list[str] = []
         self._terms: dict[tuple[str, str], list[_Term]] = {}
         one = py.call(py.dotted("torch", "ones_like"), py.name("normalizer"))
         # The loss is -J.
@@ -88,7 +85,7 @@ class Adjoint:
         self.loss = self._loss(gated)
         names = {_target(s) for s in self._body}
         first: set[str] = set()
-        wanted = [gated.name, *([OWN] if OWN in names else [])]
+        wanted = [gated.name, *self._own]
         defined = {_target(s): s for s in self._body}
         while wanted:
             name = wanted.pop()
@@ -126,7 +123,8 @@ class Adjoint:
             # Known when the token is gated, and stored: the one array of tokens that is needed
             # again when the cells above have been gone through. Under the mask advantages are 0,
             # and so is it.
-            own = self._assigned(OWN, py.call("kept", _signed(parts[_OWN])))
+            own = self._assigned("d_own", py.call("kept", _signed(parts[_OWN])))
+            self._own.append(own)
         if _PULLED in parts:
             there = py.compare(py.name("mask"), ">", py.constant(0.0))
             pulled = _where(there, _signed(parts[_PULLED]), py.constant(0.0))

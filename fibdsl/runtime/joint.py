@@ -22,7 +22,7 @@ from fibdsl.runtime.levels import (
     Tokens,
     summed,
 )
-from fibdsl.runtime.numerics import compute_dtype
+from fibdsl.runtime.numerics import compute_dtype, kept
 from fibdsl.runtime.ranks import Ranks
 from fibdsl.runtime.sharing import Sharing
 
@@ -114,6 +114,9 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
     # `where`, never a product: what is under the mask may be NaN.
     x = torch.where(mask, logp.to(dtype) - old_logp.to(dtype), 0.0)
     advantages = torch.where(mask, advantages.to(dtype), 0.0)
+    if layout is not None:
+        # Once, not in each loop over the tokens: indices are looked up and checked.
+        x, advantages, weight = kept(x), kept(advantages), kept(weight)
     params, normalizer = given.params.to(dtype), given.normalizer.to(dtype)
 
     held: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -130,7 +133,7 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
                 counted = setup.ranks.reduced(counted)
             metrics = counted[0] / counted[1].clamp(min=1)
     if layout is not None:
-        grad = grad.reshape(-1)[layout.position]
+        grad = kept(grad).reshape(-1)[layout.position]
     sums = (tuple(held[0]), tuple(held[1]))
     return Outputs(grad.to(result), loss, metrics, checks.conditions, sums)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fibdsl.runtime.checks import Checks, check_offsets
 
-BLOCK = 64
+BLOCK = 128
 """Tokens a block of the packed layout: rows are cut into blocks, each summed densely."""
 
 
@@ -26,7 +26,7 @@ class BlockLayout(NamedTuple):
 
     Attributes:
         start: the token at the first place of each block, int64 (n,).
-        first, end: the places that are the block's own, from `first` up to `end`, int64 (n,).
+        first, end: the places that are the block's own, from `first` up to `end`, int32 (n,).
         row: the row of each block, int64 (n,).
         position: the place of each token among the blocks, int64 (N,).
         cu_seqlens: what it was made from, (B + 1,).
@@ -46,7 +46,7 @@ class BlockLayout(NamedTuple):
 
     def inside(self) -> Tensor:
         """Which places are the block's own, bool (n, BLOCK)."""
-        place = torch.arange(BLOCK, device=self.start.device)
+        place = torch.arange(BLOCK, dtype=torch.int32, device=self.start.device)
         return (place >= self.first[:, None]) & (place < self.end[:, None])
 
 
@@ -81,7 +81,8 @@ def block_layout(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
     tail = torch.arange(max(tokens - BLOCK, 0), tokens, device=cu.device)
     last = torch.searchsorted(cu[1:].contiguous(), tail, right=True).clamp(max=rows - 1)
     position[tail] += first[starts[last] + (tail - cu[last]) // BLOCK]
-    return BlockLayout(start, first, first + own, row, position, cu_seqlens)
+    own = first + own
+    return BlockLayout(start, first.to(torch.int32), own.to(torch.int32), row, position, cu_seqlens)
 
 
 def layout_of(cu_seqlens: Tensor | BlockLayout, tokens: Tensor) -> BlockLayout:

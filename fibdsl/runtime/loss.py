@@ -7,7 +7,7 @@ import difflib
 import math
 import struct
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -58,6 +58,27 @@ class _SavedGradient(torch.autograd.Function):
 _SIZES: Any = torch.fx.experimental._config
 
 _GRADIENTS = ("averaged", "summed")
+
+
+def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Trainers call losses under autocast; sums must keep their precision all the same."""
+    kind = device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _any_size() -> Iterator[None]:
+    """One graph for all sizes: sizes that happen to be equal in one batch are not the same size,
+    and no size is special (1, or above where float32 sums are split)."""
+    before = _SIZES.use_duck_shape, _SIZES.backed_size_oblivious
+    # Set by hand: torch's own `patch` takes longer than the rest of a call.
+    _SIZES.use_duck_shape, _SIZES.backed_size_oblivious = False, True
+    try:
+        yield
+    finally:
+        _SIZES.use_duck_shape, _SIZES.backed_size_oblivious = before
 
 
 class _Graph(NamedTuple):
@@ -153,15 +174,7 @@ class FusedLoss(torch.nn.Module):
         """Runs the graph, and raises what it found to be wrong with the batch."""
         function = self._function(call.graph)
         logp = call.logp.detach().contiguous()
-        with contextlib.ExitStack() as context:
-            context.enter_context(torch.no_grad())
-            device = logp.device.type
-            if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-                # Trainers call losses under autocast; sums must keep their precision all the same.
-                context.enter_context(torch.autocast(device, enabled=False))
-            # One graph for all sizes: sizes that happen to be equal in one batch are not the same
-            # size, and no size is special (1, or above where float32 sums are split).
-            context.enter_context(_SIZES.patch(use_duck_shape=False, backed_size_oblivious=True))
+        with torch.no_grad(), _without_autocast(logp.device), _any_size():
             out = function(logp, call.given)
         raise_for(out.checks)
         return out

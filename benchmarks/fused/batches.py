@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+import fibdsl
+from fibdsl.runtime.layouts import BlockLayout
 
 ROWS_OF_A_GROUP = 8
 CELLS_OF_A_CELL = 4
@@ -45,6 +49,13 @@ class Batch:
     def places(self) -> int:
         """Tokens and padding: what memory traffic is counted by."""
         return self.logp.numel()
+
+    @functools.cached_property
+    def layout(self) -> BlockLayout | None:
+        """The block layout of a packed batch; made once, as in training."""
+        if self.cu_seqlens is None:
+            return None
+        return fibdsl.block_layout(self.cu_seqlens, self.places)
 
     @property
     def rows(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,15 +70,9 @@ def names() -> list[str]:
     return [*shipped_specs(), SIX]
 
 
-def has_metrics_option() -> bool:
-    """Whether `compile` can be told to leave the metrics out."""
-    return "metrics" in inspect.signature(fibdsl.Objective.compile).parameters
-
-
 def compiled(name: str, *, metrics: bool = True) -> Any:
     """The loss module, as a user makes it."""
-    options: dict[str, Any] = {} if metrics else {"metrics": ()}
-    return load(name).compile(**options)
+    return load(name).compile(metrics=None if metrics else ())
 
 
 def keys_of(module: Any, batch: Batch) -> dict[str, Tensor] | None:
@@ -94,7 +87,7 @@ def called(module: Any, *, bool_mask: bool = False) -> Callable[[Batch], Tensor]
     def loss(batch: Batch) -> Tensor:
         mask = batch.bool_mask if bool_mask else batch.mask
         tensors = (batch.logp, batch.old_logp, batch.advantages, mask)
-        out = module(*tensors, keys=keys_of(module, batch), cu_seqlens=batch.cu_seqlens)
+        out = module(*tensors, keys=keys_of(module, batch), cu_seqlens=batch.layout)
         value: Tensor = out.loss
         return value
 
@@ -102,15 +95,15 @@ def called(module: Any, *, bool_mask: bool = False) -> Callable[[Batch], Tensor]
 
 
 def cases(chosen: Sequence[str]) -> list[Case]:
-    """Every chosen objective; FiberPO of two and four levels also with a bool mask, and without
-    metrics where that can be asked for."""
+    """Every chosen objective; FiberPO also without metrics, and of two and four levels with a bool
+    mask."""
     out: list[Case] = []
     for name in chosen:
         module = compiled(name)
         out.append(differentiated(name, called(module)))
         if name in (TWO, FOUR):
             out.append(differentiated(name + BOOL_MASK, called(module, bool_mask=True)))
-        if name in (TWO, FOUR, SIX) and has_metrics_option():
+        if name in (TWO, FOUR, SIX):
             plain = compiled(name, metrics=False)
             out.append(differentiated(name + NO_METRICS, called(plain)))
     return out

@@ -7,7 +7,7 @@ and of derivatives alike; within shared cells every rank computes the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -30,17 +30,25 @@ class Level:
         self.ranks = ranks
         self.shared = shared
 
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum over the children of each cell."""
+    def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        """The sums over the children of each cell, of several values."""
         raise NotImplementedError
 
     def lift(self, values: Tensor) -> Tensor:
         """The value of each cell, for each of its children."""
         raise NotImplementedError
 
+    def collects(self, *values: Tensor) -> Sequence[Tensor]:
+        """The same as `sums`, of what is no aggregate: never an earlier pass's."""
+        return self.sums(*values)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """`sums` of one value."""
+        return self.sums(values)[0]
+
     def collect(self, values: Tensor) -> Tensor:
-        """The same as `sum`, of what is no aggregate: never an earlier pass's."""
-        return self.sum(values)
+        """`collects` of one value."""
+        return self.collects(values)[0]
 
     def pull(self, derivatives: Tensor) -> Tensor:
         """The transpose of `sum`; that of `lift` is `collect`."""
@@ -68,8 +76,8 @@ class Tokens(Level):
 class Rows(Level):
     """Padded tokens (B, T) in trajectories (B,)."""
 
-    def sum(self, values: Tensor) -> Tensor:
-        return values.sum(-1)
+    def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        return [v.sum(-1) for v in values]
 
     def lift(self, values: Tensor) -> Tensor:
         return kept(values).unsqueeze(-1)
@@ -82,8 +90,8 @@ class Blocks(Level):
         super().__init__(rows, ranks)
         self.row = row
 
-    def sum(self, values: Tensor) -> Tensor:
-        return values.new_zeros(self.cells).index_add(0, self.row, values.sum(-1))
+    def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        return summed_by(self.row, self.cells, [v.sum(-1) for v in values])
 
     def lift(self, values: Tensor) -> Tensor:
         return kept(values[self.row]).unsqueeze(-1)
@@ -101,9 +109,8 @@ class Cells(Level):
         super().__init__(size, ranks, shared)
         self.parent = parent
 
-    def sum(self, values: Tensor) -> Tensor:
-        out = values.new_zeros(self.cells)
-        return out.index_add(0, self.parent.reshape(-1), values.reshape(-1))
+    def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        return summed_by(self.parent.reshape(-1), self.cells, [v.reshape(-1) for v in values])
 
     def lift(self, values: Tensor) -> Tensor:
         return kept(values)[self.parent]
@@ -117,8 +124,8 @@ class Pieces(Level):
         self.rows = rows
         self.pieces = pieces
 
-    def sum(self, values: Tensor) -> Tensor:
-        return self.pieces.sum(self.rows.sum(values))
+    def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        return self.pieces.sums(*self.rows.sums(*values))
 
     def lift(self, values: Tensor) -> Tensor:
         return self.rows.lift(self.pieces.lift(values))
@@ -132,8 +139,8 @@ class Exchanged(Level):
         self.own = own
         self.between = ranks
 
-    def sum(self, values: Tensor) -> Tensor:
-        return self.between.reduced(self.own.sum(values))
+    def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        return self.between.reduced(torch.stack([*self.own.sums(*values)])).unbind()
 
     def lift(self, values: Tensor) -> Tensor:
         return self.own.lift(values)
@@ -145,14 +152,15 @@ class Kept(Level):
     def __init__(self, level: Level, sums: list[Tensor]) -> None:
         super().__init__(level.cells, level.ranks, level.shared)
         self.level = level
-        self.sums = sums
+        self.made = sums
 
-    def sum(self, values: Tensor) -> Tensor:
-        self.sums.append(self.level.sum(values))
-        return self.sums[-1]
+    def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        sums = self.level.sums(*values)
+        self.made += sums
+        return sums
 
-    def collect(self, values: Tensor) -> Tensor:
-        return self.level.collect(values)
+    def collects(self, *values: Tensor) -> Sequence[Tensor]:
+        return self.level.collects(*values)
 
     def lift(self, values: Tensor) -> Tensor:
         return self.level.lift(values)
@@ -164,19 +172,33 @@ class Earlier(Level):
     def __init__(self, level: Level, sums: Iterator[Tensor]) -> None:
         super().__init__(level.cells)
         self.level = level
-        self.sums = sums
+        self.given = sums
 
-    def sum(self, values: Tensor) -> Tensor:
-        return next(self.sums)
+    def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        return [next(self.given) for _ in values]
 
-    def collect(self, values: Tensor) -> Tensor:
-        return self.level.sum(values)
+    def collects(self, *values: Tensor) -> Sequence[Tensor]:
+        return self.level.sums(*values)
 
     def lift(self, values: Tensor) -> Tensor:
         return self.level.lift(values)
 
     def pull(self, derivatives: Tensor) -> Tensor:
         return torch.zeros_like(self.level.lift(derivatives))
+
+
+def summed_by(cell: Tensor, cells: int, values: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Sums over the values of each cell, of several values (n,) at once, each (cells,).
+
+    In the order of the values, so that the same call gives the same bits.
+    """
+    if values[0].device.type == "cpu":
+        # The one sum by index that Inductor leaves to torch; its own adds as threads arrive.
+        stacked = torch.stack([*values])
+        index = cell.expand_as(stacked)
+        out = stacked.new_zeros(len(values), cells)
+        return out.scatter_reduce(1, index, stacked, "sum").unbind()
+    return [v.new_zeros(cells).index_add(0, cell, v) for v in values]
 
 
 def present(count: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from fibc.emit.adjoint import Adjoint
 from fibc.emit.metrics import Metrics
 from fibc.emit.operations import INPUTS, Operations
 from fibc.emit.stages import DOCS, GRADIENT, TOKEN_GRADIENT, Stage, cut
+from fibc.emit.together import together
 
 
 class Functions:
@@ -43,6 +44,8 @@ class Functions:
                 taken = (self.adjoint.weight,)
                 result = self.adjoint.loss
         arguments = [*INPUTS, *taken, *(self.code.value_name(n) for n in stage.takes)]
+        if stage.name != "measure":
+            body = together(body)
         body = [*self.unpack([*body, ast.Expr(result)]), *body]
         return py.function(stage.name, arguments, DOCS[stage.name], body, result)
 

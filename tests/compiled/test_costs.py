@@ -1,0 +1,97 @@
+"""What a call costs apart from time: graphs, breaks, bytes kept for the backward pass, and that it
+gives the same bits again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.utils import counters
+
+import fibdsl
+from fibdsl.resources import shipped_specs
+from tests.compiled.cases import LAYOUTS, random_case
+
+
+def arguments(rows: int, width: int, layout: str) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
+    """A float32 batch as a call takes it, logp a leaf."""
+    case = random_case(rows, width, seed=7).to(torch.float32)
+    if layout == "padded":
+        tensors, options = case.tokens, {"keys": case.keys}
+    else:
+        tensors, keys, cu, _ = case.packed()
+        options = {"keys": keys, "cu_seqlens": cu}
+    logp, *rest = tensors
+    return (logp.clone().requires_grad_(), *rest), options
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("spec", shipped_specs())
+def test_the_gradient_is_all_that_is_kept(spec: str, layout: str) -> None:
+    loss_fn = fibdsl.load(spec).compile(backend="aot_eager")
+    kept: list[torch.Tensor] = []
+    tensors, options = arguments(6, 40, layout)
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss_fn(*tensors, **options).loss.backward()
+    assert sum(t.nbytes for t in kept) == tensors[0].nbytes
+
+
+def test_no_metrics_no_work_for_them() -> None:
+    """Operations of the graph: those of no metrics are a part of those of all."""
+    counts = []
+    for metrics in (None, ("kl/k1",), ()):
+        nodes: list[str] = []
+
+        def count(
+            graph: torch.fx.GraphModule, _: Any, nodes: list[str] = nodes
+        ) -> torch.fx.GraphModule:
+            nodes += [str(node.target) for node in graph.graph.nodes]
+            return graph
+
+        backend = aot_autograd(fw_compiler=count)
+        loss_fn = fibdsl.load("fiberpo_domain").compile(backend=backend, metrics=metrics)
+        tensors, options = arguments(6, 40, "padded")
+        assert list(loss_fn(*tensors, **options).metrics) == list(
+            loss_fn.objective.metrics if metrics is None else metrics
+        )
+        counts.append(len(nodes))
+    everything, one, nothing = counts
+    assert nothing < one < nothing + 12 < everything
+
+
+def test_unknown_metrics_are_refused() -> None:
+    objective = fibdsl.load("fiberpo")
+    with pytest.raises(ValueError, match=r"no metric 'kl/k2'.*'kl/k1'|no metric 'kl/k2'.*kl/k1"):
+        objective.compile(metrics=["kl/k2"])
+    with pytest.raises(ValueError, match=r"a list of names: metrics=\['kl/k1'\]"):
+        objective.compile(metrics="kl/k1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("spec", ["fiberpo_domain", "apc"])
+def test_the_same_call_gives_the_same_bits_in_one_graph_without_breaks(
+    spec: str, layout: str
+) -> None:
+    """With threads that add up in turn: there are as many sums as make them meet."""
+    counters.clear()
+    loss_fn = fibdsl.load(spec).compile()
+    tensors, options = arguments(2500, 60, layout)
+
+    def call() -> list[torch.Tensor]:
+        out = loss_fn(*tensors, **options)
+        (gradient,) = torch.autograd.grad(out.loss, tensors[0])
+        return [out.loss.detach(), gradient, *out.metrics.values()]
+
+    first = call()
+    for _ in range(12):
+        assert all(map(torch.equal, call(), first))
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == 1

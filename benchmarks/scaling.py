@@ -70,8 +70,8 @@ def prelude(ranks: int, ids: Sequence[float], cells: Sequence[float]) -> list[Co
 def graph(cells: float, metrics: int, width: int = 4) -> list[Collective]:
     """What the graph of `fiberpo_domain` exchanges, with trajectories whole and `cells` groups."""
     return [
-        Collective("all_reduce", "sums and counts of groups", 3, 3 * width * cells),
-        Collective("all_reduce", "derivatives of groups", 3, 3 * width * cells),
+        Collective("all_reduce", "sums and counts of groups", 1, 3 * width * cells),
+        Collective("all_reduce", "derivatives of groups", 1, 3 * width * cells),
         Collective("all_reduce", "loss, number of trajectories", 2, 2 * width),
         Collective("all_reduce", "metrics", 1, 2 * width * metrics),
     ]

@@ -29,7 +29,7 @@ class BlockLayout(NamedTuple):
         first, end: the places that are the block's own, from `first` up to `end`, int32 (n,).
         row: the row of each block, int64 (n,).
         position: the place of each token among the blocks, int64 (N,).
-        cu_seqlens: what it was made from, (B + 1,).
+        cu_seqlens: what it was made from, int64 (B + 1,).
     """
 
     start: Tensor
@@ -82,7 +82,7 @@ def block_layout(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
     last = torch.searchsorted(cu[1:].contiguous(), tail, right=True).clamp(max=rows - 1)
     position[tail] += first[starts[last] + (tail - cu[last]) // BLOCK]
     own = first + own
-    return BlockLayout(start, first.to(torch.int32), own.to(torch.int32), row, position, cu_seqlens)
+    return BlockLayout(start, first.to(torch.int32), own.to(torch.int32), row, position, cu)
 
 
 def layout_of(cu_seqlens: Tensor | BlockLayout, tokens: Tensor) -> BlockLayout:

@@ -91,7 +91,7 @@ class Blocks(Level):
         self.row = row
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
-        return summed_by(self.row, self.cells, [v.sum(-1) for v in values])
+        return summed_by(self.row, self.cells, [v.sum(-1) for v in values]).unbind()
 
     def lift(self, values: Tensor) -> Tensor:
         return kept(values[self.row]).unsqueeze(-1)
@@ -110,6 +110,10 @@ class Cells(Level):
         self.parent = parent
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
+        return self.stacked(*values).unbind()
+
+    def stacked(self, *values: Tensor) -> Tensor:
+        """`sums`, (k, cells)."""
         return summed_by(self.parent.reshape(-1), self.cells, [v.reshape(-1) for v in values])
 
     def lift(self, values: Tensor) -> Tensor:
@@ -125,7 +129,11 @@ class Pieces(Level):
         self.pieces = pieces
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
-        return self.pieces.sums(*self.rows.sums(*values))
+        return self.stacked(*values).unbind()
+
+    def stacked(self, *values: Tensor) -> Tensor:
+        """`sums`, (k, cells)."""
+        return self.pieces.stacked(*self.rows.sums(*values))
 
     def lift(self, values: Tensor) -> Tensor:
         return self.rows.lift(self.pieces.lift(values))
@@ -140,7 +148,7 @@ class Exchanged(Level):
         self.between = ranks
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
-        return self.between.reduced(torch.stack([*self.own.sums(*values)])).unbind()
+        return self.between.reduced(self.own.stacked(*values)).unbind()
 
     def lift(self, values: Tensor) -> Tensor:
         return self.own.lift(values)
@@ -187,18 +195,17 @@ class Earlier(Level):
         return torch.zeros_like(self.level.lift(derivatives))
 
 
-def summed_by(cell: Tensor, cells: int, values: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Sums over the values of each cell, of several values (n,) at once, each (cells,).
+def summed_by(cell: Tensor, cells: int, values: Sequence[Tensor]) -> Tensor:
+    """Sums over the values of each cell, of k values (n,) at once, (k, cells).
 
     In the order of the values, so that the same call gives the same bits.
     """
-    if values[0].device.type == "cpu":
+    stacked = torch.stack([*values])
+    out = stacked.new_zeros(len(values), cells)
+    if out.device.type == "cpu":
         # The one sum by index that Inductor leaves to torch; its own adds as threads arrive.
-        stacked = torch.stack([*values])
-        index = cell.expand_as(stacked)
-        out = stacked.new_zeros(len(values), cells)
-        return out.scatter_reduce(1, index, stacked, "sum").unbind()
-    return [v.new_zeros(cells).index_add(0, cell, v) for v in values]
+        return out.scatter_reduce(1, cell.expand_as(stacked), stacked, "sum")
+    return out.index_add(1, cell, stacked)
 
 
 def present(count: Tensor) -> Tensor:

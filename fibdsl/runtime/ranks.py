@@ -21,8 +21,11 @@ class Ranks:
         """The sum over ranks, the same on every rank; inside a compiled graph too."""
         if torch.compiler.is_compiling():
             ops = torch.ops._c10d_functional
-            summed: Tensor = ops.wait_tensor(ops.all_reduce(x.contiguous(), "sum", self.name))
-            return summed
+            # Inductor exchanges in place, which fails on what it makes by index or by stacking, and
+            # on two dimensions of any size; a copy it would leave out, this one it does not.
+            own = x.reshape(-1).neg().neg()
+            summed: Tensor = ops.wait_tensor(ops.all_reduce(own, "sum", self.name))
+            return summed.reshape(x.shape)
         summed = x.contiguous().clone()
         torch.distributed.all_reduce(summed, group=self.group)
         return summed

@@ -15,16 +15,16 @@ from fibdsl.resources import shipped_specs
 from tests.compiled.cases import LAYOUTS, random_case
 
 
-def arguments(rows: int, width: int, layout: str) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
+def arguments(
+    rows: int, width: int, layout: str
+) -> tuple[tuple[torch.Tensor, ...], dict[str, Any]]:
     """A float32 batch as a call takes it, logp a leaf."""
     case = random_case(rows, width, seed=7).to(torch.float32)
     if layout == "padded":
-        tensors, options = case.tokens, {"keys": case.keys}
-    else:
-        tensors, keys, cu, _ = case.packed()
-        options = {"keys": keys, "cu_seqlens": cu}
-    logp, *rest = tensors
-    return (logp.clone().requires_grad_(), *rest), options
+        logp, *rest = case.tokens
+        return (logp.clone().requires_grad_(), *rest), {"keys": case.keys}
+    (logp, *rest), keys, cu, _ = case.packed()
+    return (logp.clone().requires_grad_(), *rest), {"keys": keys, "cu_seqlens": cu}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -63,7 +63,7 @@ def test_no_metrics_no_work_for_them() -> None:
         )
         counts.append(len(nodes))
     everything, one, nothing = counts
-    assert nothing < one < nothing + 12 < everything
+    assert nothing < one < nothing + 30 < everything
 
 
 def test_unknown_metrics_are_refused() -> None:

@@ -53,6 +53,8 @@ def compiled_answers(
 ) -> tuple[list[tuple[Result, Result]], int, list[str]]:
     """Calls and micro-batches of every batch, the graphs compiled, and the exchanges in them."""
     torch._inductor.config.compile_threads = 1
+    # A graph from the cache would not be seen.
+    torch._functorch.config.enable_autograd_cache = False
     graphs = 0
     exchanges: list[str] = []
 

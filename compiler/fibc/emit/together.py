@@ -54,9 +54,7 @@ def _as_one(sums: list[ast.Assign]) -> ast.stmt:
     way = _way(sums[0])
     assert way is not None
     level, kind = way
-    return py.assign(
-        [_target(s) for s in sums], py.method(py.name(level), _SEVERAL[kind], *values)
-    )
+    return py.assign([_target(s) for s in sums], py.method(py.name(level), _SEVERAL[kind], *values))
 
 
 def _target(statement: ast.Assign) -> str:

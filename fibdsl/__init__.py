@@ -13,8 +13,9 @@ from fibdsl._version import __version__
 if TYPE_CHECKING:
     from fibdsl.api import Evaluation, Objective, check, compile, load, load_text
     from fibdsl.diagnostics.diagnostic import Diagnostic
+    from fibdsl.packaged import load_compiled
     from fibdsl.runtime.layouts import block_layout
-from fibdsl.diagnostics.errors import FibError, InternalError
+from fibdsl.diagnostics.errors import FibError, InternalError, PackageError
 
 _HOMES = {
     "Evaluation": "fibdsl.api",
@@ -23,10 +24,12 @@ _HOMES = {
     "check": "fibdsl.api",
     "compile": "fibdsl.api",
     "load": "fibdsl.api",
+    "load_compiled": "fibdsl.packaged",
     "load_text": "fibdsl.api",
     "Diagnostic": "fibdsl.diagnostics.diagnostic",
     "FibError": "fibdsl.diagnostics.errors",
     "InternalError": "fibdsl.diagnostics.errors",
+    "PackageError": "fibdsl.diagnostics.errors",
 }
 
 __all__ = [
@@ -35,11 +38,13 @@ __all__ = [
     "FibError",
     "InternalError",
     "Objective",
+    "PackageError",
     "__version__",
     "block_layout",
     "check",
     "compile",
     "load",
+    "load_compiled",
     "load_text",
 ]
 

@@ -16,5 +16,10 @@ class FibError(Exception):
         super().__init__("\n" + render(self.diagnostics))
 
 
+class PackageError(RuntimeError):
+    """A loss that cannot be compiled ahead of time here, or one that cannot be run here; says why,
+    and what would mend it."""
+
+
 class InternalError(Exception):
     """A bug of fibdsl's own: an invariant between two stages of the compiler does not hold."""

@@ -184,7 +184,9 @@ def row_of(valid: Tensor, layout: BlockLayout | None) -> Tensor:
     """The row that each place of the (padded or block) layout is in, (lines, width)."""
     if layout is not None:
         return layout.row[:, None].expand_as(valid)
-    return torch.arange(valid.shape[0], device=valid.device)[:, None].expand_as(valid)
+    row = torch.arange(valid.shape[0], device=valid.device)
+    # Added, not expanded: whether a view can be flattened would depend on the width.
+    return row[:, None] + torch.zeros_like(valid, dtype=row.dtype)
 
 
 def of_units(

@@ -176,7 +176,9 @@ def raw_ids(
         if key is None:
             per_token = False
         else:
-            ids[name] = level_ids(name, key, keys, rows, mask, layout, per_token)
+            # A tensor of its own for each level: one that two keys share would be another graph.
+            given = level_ids(name, key, keys, rows, mask, layout, per_token)
+            ids[name] = given.detach()
     return ids
 
 

@@ -152,7 +152,7 @@ ALLOWED: tuple[type[ast.AST], ...] = (
 )
 METHODS = {
     *("abs", "clamp", "to", "values", "dtype"),
-    *("sum", "collect", "lift", "pull", "total", "spread"),
+    *("sum", "sums", "collect", "collects", "lift", "pull", "total", "spread"),
 }
 TORCH = {"where", "zeros_like", "ones_like", "relu", "log", "isnan", "exp"}
 BUILTINS = {"list"}

@@ -53,7 +53,9 @@ class Metrics:
             elif isinstance(metric, ir.MeanOf):
                 values = py.name(self.code.value_name(metric.value))
                 weight = py.name(weights[metric.members])
-                value = py.call("per_line", py.binary("*", values, weight))
+                if not self.vanishes(metric.value):
+                    values = py.binary("*", values, weight)
+                value = py.call("per_line", values)
             else:
                 value = py.call("per_line", py.binary("*", self.clipped(metric), py.name("mask")))
             body.append(py.store("metrics", metric.name, value))
@@ -66,6 +68,19 @@ class Metrics:
             (py.constant(level), py.name(weight)) for level, weight in self.weights.items()
         )
         return py.tuple_of([py.name("metrics"), counting])
+
+    def vanishes(self, value: str) -> bool:
+        """Whether a value is 0 under the mask by itself, as log-ratios are: then its sums may be
+        ones that the objective has made already."""
+        match self.code.ops[value]:
+            case ir.LogRatio():
+                return True
+            case ir.Channel(_, _, x, _) | ir.Magnitude(_, _, x) | ir.KL(_, _, x, _):
+                return self.vanishes(x)
+            case ir.Deviation(_, _, x):
+                return self.vanishes(x)
+            case _:
+                return False
 
     def measured_gates(self) -> list[str]:
         names = [

@@ -72,7 +72,8 @@ class Operations:
             case ir.Deviation(_, _, x):
                 return py.call("expm1", v(x))
             case ir.Ratio(_, _, x):
-                return py.call("exp", v(x))
+                # By the same function as the deviation and k3, so that it is computed once.
+                return py.binary("+", py.call("expm1", v(x)), one)
             case ir.KL(_, _, x, estimator):
                 if estimator == "k1":
                     return py.negative(v(x))

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 from benchmarks.fused.accuracy import Accuracy
 from benchmarks.fused.check import CheckTime
 from benchmarks.fused.graphs import Graphs
-from benchmarks.fused.startup import FirstCall
+from benchmarks.fused.startup import Ahead, FirstCall
 from benchmarks.fused.tables import Table
 
 
@@ -41,6 +41,6 @@ class Document(TypedDict, total=False):
     graphs: dict[str, Graphs]
     accuracy: dict[str, Accuracy]
     first_call: dict[str, FirstCall]
-    ahead_of_time: dict[str, FirstCall]
+    ahead_of_time: dict[str, Ahead]
     check: CheckTime
     goals: list[Verdict]

@@ -1,6 +1,6 @@
 """Run in a new process: the first loss and gradient of an objective, timed.
 
-    python -m benchmarks.fused.first_call NAME ROWS LENGTH THREADS DEVICE
+    python -m benchmarks.fused.first_call NAME|PACKAGE ROWS LENGTH THREADS DEVICE
 
 Prints the seconds from just before the module is made to the end of the first backward.
 """
@@ -12,6 +12,7 @@ import time
 
 import torch
 
+import fibdsl
 from benchmarks.fused import batches, objectives
 
 
@@ -19,7 +20,9 @@ def main(name: str, rows: str, length: str, threads: str, device: str) -> None:
     torch.set_num_threads(int(threads))
     batch = batches.padded(int(rows), int(length), device)
     start = time.perf_counter()
-    loss = objectives.called(objectives.compiled(name))(batch)
+    packaged = name.endswith(".pt2")
+    module = fibdsl.load_compiled(name) if packaged else objectives.compiled(name)
+    loss = objectives.called(module)(batch)
     loss.backward()  # type: ignore[no-untyped-call]
     if device != "cpu":
         torch.cuda.synchronize()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.fused.document import Document, Verdict
 from benchmarks.fused.neighbours import TOO_MUCH
-from benchmarks.fused.startup import FirstCall
+from benchmarks.fused.startup import Ahead, FirstCall
 from benchmarks.fused.tables import Table
 
 _WIDTH = 42
@@ -53,7 +53,7 @@ def _lines(document: Document) -> Iterator[str]:
                 f"  {found['other_side']} of {found['tokens']:,}"
             )
     yield from _first_calls("first call in a new process, s", document.get("first_call", {}))
-    yield from _first_calls("the same, compiled ahead", document.get("ahead_of_time", {}))
+    yield from _ahead(document.get("ahead_of_time", {}))
     if "check" in document:
         yield ""
         check = document["check"]
@@ -97,6 +97,18 @@ def _first_calls(title: str, calls: Mapping[str, FirstCall]) -> Iterator[str]:
     yield f"{title:<{_WIDTH}}" + "".join(f"{column:>9}" for column in columns)
     for name, call in calls.items():
         values = (call["cold"], call["cold_process"], call["warm"], call["warm_process"])
+        yield f"{name:<{_WIDTH}}" + "".join(_number(value) for value in values)
+
+
+def _ahead(calls: Mapping[str, Ahead]) -> Iterator[str]:
+    if not calls:
+        return
+    yield ""
+    columns = ("build", "first", "process")
+    title = "the same, compiled ahead of time"
+    yield f"{title:<{_WIDTH}}" + "".join(f"{column:>9}" for column in columns)
+    for name, call in calls.items():
+        values = (call["build"], call["first"], call["process"])
         yield f"{name:<{_WIDTH}}" + "".join(_number(value) for value in values)
 
 

@@ -147,9 +147,9 @@ def measured(options: Options, chosen: Sequence[str], device: str, folder: Path)
             if name in chosen:
                 found_call = startup.first_call(name, options.threads, device, warm, said)
                 document["first_call"][name] = found_call
-                ahead = startup.ahead_of_time(name)
-                if ahead is not None:
-                    document["ahead_of_time"][name] = ahead
+                document["ahead_of_time"][name] = startup.ahead_of_time(
+                    name, options.threads, device, warm, said
+                )
     said("`fib check`")
     document["check"] = check.check_time(3 if options.quick else 15)
     return document

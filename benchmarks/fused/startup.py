@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
+from benchmarks.fused import objectives
+
 ROOT = Path(__file__).resolve().parents[2]
 ROWS, LENGTH = 64, 512
 
@@ -44,9 +46,34 @@ def first_call(
     }
 
 
-def ahead_of_time(name: str) -> FirstCall | None:
-    """The same of a module that `fib compile --aot` has compiled; there is no such option yet."""
-    return None
+class Ahead(TypedDict):
+    """Seconds: to build a package, then in a new process to load it and have its first gradient,
+    and of that whole process."""
+
+    build: float
+    first: float
+    process: float
+
+
+def ahead_of_time(
+    name: str, threads: int, device: str, runs: int, progress: Callable[[str], None]
+) -> Ahead:
+    """The same of a package that was compiled before, as by `fib compile --aot`."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder, "loss.pt2")
+        progress(f"{name} ahead of time: building")
+        start = time.perf_counter()
+        objectives.load(name).export(package, device=device)
+        build = time.perf_counter() - start
+        found = []
+        for _ in range(runs):
+            progress(f"{name} ahead of time: first call")
+            found.append(_process(str(package), threads, device, folder))
+    return {
+        "build": build,
+        "first": statistics.median(first for first, _ in found),
+        "process": statistics.median(whole for _, whole in found),
+    }
 
 
 def _process(name: str, threads: int, device: str, cache: str) -> tuple[float, float]:

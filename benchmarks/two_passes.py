@@ -65,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = torch.arange(ROWS).tensor_split(PARTS)
 
     def undivided() -> None:
-        loss = loss_fn(policy(tokens), old_logp, advantages, mask, keys).loss
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss_fn(policy(tokens), old_logp, advantages, mask, keys).loss.backward()
 
     def in_parts(logp: Tensor) -> None:
         weights = loss_fn.weigh(logp, old_logp, advantages, mask, keys)
         for rows in parts:
-            weights.part(policy(tokens[rows]), rows).loss.backward()
+            part = weights.part(policy(tokens[rows]), rows)
+            part.loss.backward()  # type: ignore[no-untyped-call]
 
     def two_passes() -> None:
         with torch.no_grad():

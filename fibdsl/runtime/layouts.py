@@ -58,7 +58,7 @@ def block_layout(cu_seqlens: Tensor, tokens: int) -> BlockLayout:
         tokens: N. It and B give the number of blocks, so no count is read from the device.
 
     Raises:
-        ValueError, TypeError: `cu_seqlens` is none.
+        ValueError, TypeError: `cu_seqlens` are not the offsets of so many tokens.
     """
     check_offsets(cu_seqlens, tokens)
     cu = cu_seqlens.to(torch.int64)

@@ -19,7 +19,7 @@ from torch.distributed import ProcessGroup
 from fibdsl.runtime.checks import Checks, binary, check_tokens, raise_for
 from fibdsl.runtime.contract import LossOutput, Objective
 from fibdsl.runtime.joint import Inputs, Outputs, Setup, Sums, joint
-from fibdsl.runtime.layouts import BlockLayout, layout_of, padded_to_block, raw_ids
+from fibdsl.runtime.layouts import BLOCK, BlockLayout, layout_of, padded_to_block, raw_ids
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.ranks import Ranks
 from fibdsl.runtime.sharing import (
@@ -79,6 +79,26 @@ def _any_size() -> Iterator[None]:
         yield
     finally:
         _SIZES.use_duck_shape, _SIZES.backed_size_oblivious = before
+
+
+def _expect_large(logp: Tensor, given: Inputs) -> None:
+    """Has the graph compiled for batches of this size, should the first one be smaller: on sizes
+    that the compiler sees it decides, for all later ones too, whether loops are worth threads."""
+    rows, width = 256, 1024
+    tokens, lines = rows * width, {0: rows, 1: width}
+    arrays = (logp, given.old_logp, given.advantages, given.mask)
+    ids = (given.ids or {}).values()
+    sizes = [(t, lines) for t in (*arrays, *ids)]
+    if given.layout is not None:
+        blocks = {0: tokens // BLOCK + rows}
+        sizes = [(t, {0: tokens}) for t in (*arrays, given.layout.position)]
+        sizes += [(t, blocks) for t in given.layout[:4]]
+        sizes += [(t, {0: rows} if t.dim() == 1 else blocks) for t in ids]
+        sizes.append((given.layout.cu_seqlens, {0: rows + 1}))
+    for tensor, hints in sizes:
+        for dim, size in hints.items():
+            if dim < tensor.dim() and tensor.shape[dim] < size:
+                torch._dynamo.mark_dynamic(tensor, dim, hint_override=size)
 
 
 class _Graph(NamedTuple):
@@ -151,6 +171,7 @@ class FusedLoss(torch.nn.Module):
 
         self._backend = backend
         self._compiled: dict[_Graph, Callable[[Tensor, Inputs], Outputs]] = {}
+        self._hinted: set[tuple[_Graph, torch.dtype, torch.device]] = set()
 
     def _function(self, graph: _Graph) -> Callable[[Tensor, Inputs], Outputs]:
         """The compiled graph. Which levels are shared is part of its code."""
@@ -174,6 +195,10 @@ class FusedLoss(torch.nn.Module):
         """Runs the graph, and raises what it found to be wrong with the batch."""
         function = self._function(call.graph)
         logp = call.logp.detach().contiguous()
+        kind = call.graph, logp.dtype, logp.device
+        if kind not in self._hinted:
+            self._hinted.add(kind)
+            _expect_large(logp, call.given)
         with torch.no_grad(), _without_autocast(logp.device), _any_size():
             out = function(logp, call.given)
         raise_for(out.checks)

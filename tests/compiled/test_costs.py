@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
+from torch._inductor.utils import run_and_get_code
 
 import fibdsl
 from fibdsl.resources import shipped_specs
@@ -95,3 +96,19 @@ def test_the_same_call_gives_the_same_bits_in_one_graph_without_breaks(
         assert all(map(torch.equal, call(), first))
     assert not counters["graph_break"]
     assert counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_tiny_first_batch_is_no_reason_for_serial_loops(layout: str) -> None:
+    """Inductor decides for all later batches by the sizes that it compiles for."""
+    loss_fn = fibdsl.load("ppo").compile(metrics=())
+    tensors, options = arguments(3, 5, layout)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch._inductor.config.patch(force_disable_caches=True):
+            _, [code] = run_and_get_code(lambda: loss_fn(*tensors, **options))
+    finally:
+        torch.set_num_threads(threads)
+    assert "#pragma omp for" in code

@@ -31,9 +31,6 @@ class _Term:
     name: str
     sign: int = 1
 
-    def times(self, sign: int) -> _Term:
-        return _Term(self.name, self.sign * sign)
-
 
 @dataclass(frozen=True)
 class Part:
@@ -80,6 +77,7 @@ class Adjoint:
                 if (op.name, source) in self._terms and not isinstance(op, ir.LogRatio):
                     self._transpose(op, source, self._sum(op.name, source))
         result = self._whole()
+        # What follows from the tokens themselves, and the rest.
         gated = self._sum(code.program.gated_ratio, _OWN)
         self.weight = gated.name
         self.loss = self._loss(gated)

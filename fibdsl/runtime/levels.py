@@ -200,12 +200,12 @@ def summed_by(cell: Tensor, cells: int, values: Sequence[Tensor]) -> Tensor:
 
     In the order of the values, so that the same call gives the same bits.
     """
-    stacked = torch.stack([*values])
-    out = stacked.new_zeros(len(values), cells)
-    if out.device.type == "cpu":
+    if values[0].device.type == "cpu":
         # The one sum by index that Inductor leaves to torch; its own adds as threads arrive.
-        return out.scatter_reduce(1, cell.expand_as(stacked), stacked, "sum")
-    return out.index_add(1, cell, stacked)
+        sums = [v.new_zeros(cells).scatter_reduce(0, cell, v, "sum") for v in values]
+    else:
+        sums = [v.new_zeros(cells).index_add(0, cell, v) for v in values]
+    return torch.stack(sums)
 
 
 def present(count: Tensor) -> Tensor:

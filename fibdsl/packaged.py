@@ -156,14 +156,12 @@ def plain(objective: Objective) -> _Graph:
 
 def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, Inputs]:
     """The inputs in the one form a package takes, where a call may have several: a bool mask on a
-    GPU (on a CPU it is float32 already), int64 offsets, ids of levels from the trajectory on one a
-    row and of finer ones one a token."""
+    GPU (on a CPU it is float32 already), ids of levels from the trajectory on one a row and of
+    finer ones one a token."""
     checks = Checks()
     mask, layout = given.mask, given.layout
     if mask.device.type != "cpu":
         mask = binary(mask, checks)
-    if layout is not None:
-        layout = layout._replace(cu_seqlens=layout.cu_seqlens.to(torch.int64))
     ids = dict(given.ids or {})
     rows = logp.shape[0] if layout is None else layout.cu_seqlens.shape[0] - 1
     per_token = True
@@ -179,7 +177,7 @@ def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, 
         if key is not None:
             ids[name] = ids[name].contiguous()
     raise_for(checks.conditions)
-    return logp, given._replace(mask=mask, layout=layout, ids=ids)
+    return logp, given._replace(mask=mask, ids=ids)
 
 
 class PackagedLoss(FusedLoss):
@@ -197,7 +195,8 @@ class PackagedLoss(FusedLoss):
             _in_the_package,
             _in_the_package,
         )
-        super().__init__(objective, metrics=contents.wanted)
+        # No backend: nothing is compiled here, and nothing that compiles is even imported.
+        super().__init__(objective, None, metrics=contents.wanted)
         self._path = path
         self._contents = contents
         self._runners: dict[torch.device, Any] = {}

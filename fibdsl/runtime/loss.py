@@ -196,7 +196,7 @@ class FusedLoss(torch.nn.Module):
         function = self._function(call.graph)
         logp = call.logp.detach().contiguous()
         kind = call.graph, logp.dtype, logp.device
-        if kind not in self._hinted and call.cells is None:
+        if self._backend is not None and call.cells is None and kind not in self._hinted:
             # Cells numbered before the graph have sizes of their own, which hints would contradict.
             self._hinted.add(kind)
             _expect_large(logp, call.given)

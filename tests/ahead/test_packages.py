@@ -194,6 +194,27 @@ def test_trains_in_a_process_that_cannot_compile(padded: Path, tmp_path: Path) -
     assert not [file for file in cache.rglob("*") if file.is_file()]
 
 
+def test_a_first_call_imports_no_compiler(padded: Path) -> None:
+    """It takes longer to import than all the rest."""
+    code = """
+import sys, torch, fibdsl
+loss_fn = fibdsl.load_compiled(sys.argv[1])
+x, ids = torch.zeros(4, 5, requires_grad=True), torch.zeros(4, dtype=torch.int64)
+keys = {"uid": ids, "data_source": ids}
+loss_fn(x, torch.zeros(4, 5), torch.ones(4, 5), torch.ones(4, 5), keys).loss.backward()
+print(*(name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(padded)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert run.stdout == "\n"
+
+
 def test_the_readme_runs(padded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(padded.parent)
     case = real_case("near").to(torch.float32)

@@ -92,8 +92,9 @@ def layout_of(cu_seqlens: Tensor | BlockLayout, tokens: Tensor) -> BlockLayout:
         ValueError, TypeError: as `block_layout`; a layout of other tokens.
     """
     if isinstance(cu_seqlens, tuple):
-        # One made by another module that carries its own copy of this file is as good.
-        layout = BlockLayout(*cu_seqlens)
+        # One made by another module that carries its own copy of this file is as good. Tensors of
+        # its own, because `_expect_large` marks what it is given, and layouts are used again.
+        layout = BlockLayout(*(tensor.detach() for tensor in cu_seqlens))
         if layout.position.shape != tokens.shape:
             raise ValueError(
                 f"this block layout is of {layout.position.shape[0]} tokens, but logp has "

@@ -4,6 +4,7 @@ that it is fast; test_parity.py compiles."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import fibdsl
 from fibdsl.resources import shipped_specs
 from fibdsl.runtime.layouts import padded_to_block
+from fibdsl.runtime.loss import FusedLoss
 from tests.compiled.cases import LAYOUTS, compiled, random_case, real_case, reference
 
 
@@ -216,6 +218,24 @@ def test_block_layout_covers_every_token_once(lengths: list[int]) -> None:
     rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     own = layout.row[:, None].expand_as(source)[inside]
     assert torch.equal(own, rows[source[inside]])
+
+
+def test_a_block_layout_is_not_marked_by_the_modules_that_use_it() -> None:
+    """Sizes are hinted at by marks on tensors, and marked tensors are another graph to a module
+    that was compiled for a large batch, which needs no hints."""
+
+    def call(loss_fn: FusedLoss, layout: Any) -> None:
+        x = torch.zeros(layout.position.shape[0])
+        loss_fn(x, x, x, torch.ones_like(x), cu_seqlens=layout)
+
+    counter = CompileCounterWithBackend("aot_eager")
+    large_first = fibdsl.load("fiberpo").compile(backend=counter, metrics=())
+    small = fibdsl.block_layout(torch.tensor([0, 3, 7]), 7)
+    call(large_first, fibdsl.block_layout(torch.arange(301) * 900, 270_000))
+    call(fibdsl.load("fiberpo").compile(backend="aot_eager", metrics=()), small)
+    assert counter.frame_count == 1
+    call(large_first, small)
+    assert counter.frame_count == 1
 
 
 @pytest.mark.parametrize("rows", [9, 2])

@@ -349,7 +349,7 @@ class Objective:
             gradients: how their gradients are put together, "averaged" (DDP, FSDP) or "summed".
 
         Raises:
-            ValueError: one of `process_group` and `gradients` without the other.
+            ValueError: one of `process_group` and `gradients` without the other; an unknown metric.
         """
         text = self.source()
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]

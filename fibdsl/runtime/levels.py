@@ -91,7 +91,7 @@ class Blocks(Level):
         self.row = row
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
-        return summed_by(self.row, self.cells, [v.sum(-1) for v in values]).unbind()
+        return summed_by(self.row, self.cells, [v.sum(-1) for v in values])
 
     def lift(self, values: Tensor) -> Tensor:
         return kept(values[self.row]).unsqueeze(-1)
@@ -110,10 +110,6 @@ class Cells(Level):
         self.parent = parent
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
-        return self.stacked(*values).unbind()
-
-    def stacked(self, *values: Tensor) -> Tensor:
-        """`sums`, (k, cells)."""
         return summed_by(self.parent.reshape(-1), self.cells, [v.reshape(-1) for v in values])
 
     def lift(self, values: Tensor) -> Tensor:
@@ -129,11 +125,7 @@ class Pieces(Level):
         self.pieces = pieces
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
-        return self.stacked(*values).unbind()
-
-    def stacked(self, *values: Tensor) -> Tensor:
-        """`sums`, (k, cells)."""
-        return self.pieces.stacked(*self.rows.sums(*values))
+        return self.pieces.sums(*self.rows.sums(*values))
 
     def lift(self, values: Tensor) -> Tensor:
         return self.rows.lift(self.pieces.lift(values))
@@ -148,7 +140,7 @@ class Exchanged(Level):
         self.between = ranks
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
-        return self.between.reduced(self.own.stacked(*values)).unbind()
+        return self.between.reduced(torch.stack([*self.own.sums(*values)])).unbind()
 
     def lift(self, values: Tensor) -> Tensor:
         return self.own.lift(values)
@@ -195,17 +187,15 @@ class Earlier(Level):
         return torch.zeros_like(self.level.lift(derivatives))
 
 
-def summed_by(cell: Tensor, cells: int, values: Sequence[Tensor]) -> Tensor:
-    """Sums over the values of each cell, of k values (n,) at once, (k, cells).
+def summed_by(cell: Tensor, cells: int, values: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Of each of several values (n,) the sums over each cell, (cells,).
 
     In the order of the values, so that the same call gives the same bits.
     """
     if values[0].device.type == "cpu":
         # The one sum by index that Inductor leaves to torch; its own adds as threads arrive.
-        sums = [v.new_zeros(cells).scatter_reduce(0, cell, v, "sum") for v in values]
-    else:
-        sums = [v.new_zeros(cells).index_add(0, cell, v) for v in values]
-    return torch.stack(sums)
+        return [v.new_zeros(cells).scatter_reduce(0, cell, v, "sum") for v in values]
+    return [v.new_zeros(cells).index_add(0, cell, v) for v in values]
 
 
 def present(count: Tensor) -> Tensor:

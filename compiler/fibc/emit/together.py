@@ -17,7 +17,10 @@ _SEVERAL = {"sum": "sums", "collect": "collects"}
 
 def together(statements: Iterable[ast.stmt]) -> list[ast.stmt]:
     """The same assignments in an order in which sums into one level stand side by side, as one."""
-    pending = [s for s in statements if isinstance(s, ast.Assign)]
+    pending: list[ast.Assign] = []
+    for statement in statements:
+        assert isinstance(statement, ast.Assign)
+        pending.append(statement)
     unknown = {_target(s) for s in pending}
     ordered: list[ast.stmt] = []
     while pending:

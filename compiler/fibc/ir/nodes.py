@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from fibc.gates.rule import GateRule
+from fibc.ir.expression import Expr
 from fibc.ir.scalar import Scalar
 from fibc.typed import TypedParam
 from fibdsl.types import Level, Signal
@@ -49,6 +51,26 @@ class Op:
 @dataclass(frozen=True, slots=True)
 class LogRatio(Op):
     """x = logp - old_logp, 0 under the mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogProb(Op):
+    """logp, 0 under the mask: x and a constant, so that its derivative is that of x."""
+
+    OPERANDS: ClassVar = ("x",)
+    x: str
+
+
+@dataclass(frozen=True, slots=True)
+class Data(Op):
+    """A tensor of the batch, 0 under the mask; no gradient flows into it.
+
+    Attributes:
+        tensor: "advantages", "old_logp", "ref_logp", "rollout_logp", or what the caller gives a
+            token for a level's `budget`.
+    """
+
+    tensor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +136,15 @@ class GatedRatio(Op):
 
 @dataclass(frozen=True, slots=True)
 class Surrogate(Op):
-    """G_i * advantage_i."""
+    """What a token adds to the objective: G_i * advantage_i, less a penalty.
 
-    OPERANDS: ClassVar = ("gated",)
+    Attributes:
+        gated: G, or what an objective has in place of it, times a weight.
+    """
+
+    OPERANDS: ClassVar = ("gated", "penalty")
     gated: str
+    penalty: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +267,35 @@ class Present(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Divided(Op):
+    """`x / divisor`: a sum over something else than a count."""
+
+    OPERANDS: ClassVar = ("x",)
+    x: str
+    divisor: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise(Op):
+    """An expression of values at the same level, cell by cell; under the mask it is 0.
+
+    Attributes:
+        inputs: the values that the expression's inputs are; at least one.
+    """
+
+    inputs: tuple[str, ...]
+    expr: Expr
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return self.inputs
+
+    def renamed(self, names: dict[str, str]) -> Pointwise:
+        inputs = tuple(names.get(name, name) for name in self.inputs)
+        return replace(self, inputs=inputs) if inputs != self.inputs else self
+
+
+@dataclass(frozen=True, slots=True)
 class NeighbourBudget(Op):
     """`max(0, count * delta - (total - magnitude))`: what the other members leave (APC-Obj)."""
 
@@ -252,10 +308,10 @@ class NeighbourBudget(Op):
 
 @dataclass(frozen=True, slots=True)
 class Gate(Op):
-    """A gate of the table, odd in x.
+    """A gate given by linear pieces, odd in x.
 
     Attributes:
-        kind: a name of `fibdsl.builtins.GATES`.
+        rule: the gate.
         upper, lower: budgets for x >= 0 and x < 0; None for gates without one.
         budget: a computed budget (a `NeighbourBudget`) in place of `upper` and `lower`.
         steepness: k of a rollback; in it `Count("size")` and `Count("tokens")` stand for the
@@ -266,7 +322,7 @@ class Gate(Op):
 
     OPERANDS: ClassVar = ("x", "budget", "size", "tokens")
     x: str
-    kind: str
+    rule: GateRule
     upper: Scalar | None = None
     lower: Scalar | None = None
     budget: str | None = None

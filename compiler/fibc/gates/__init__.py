@@ -1,0 +1,1 @@
+"""Gates: what a gate is, how one is made of its definition, and those that need no definition."""

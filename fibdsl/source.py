@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A half-open range of character offsets into one `Source`."""
+    """A half-open range of character offsets into one `Source`.
+
+    Attributes:
+        source: what it is a range of; None for the file that is being checked.
+    """
 
     start: int
     end: int
+    source: Source | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

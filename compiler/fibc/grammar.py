@@ -7,8 +7,29 @@ from functools import cache
 from typing import Any, cast
 
 from lark import Lark, Token
+from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from fibdsl.resources import folder
+
+CONTEXTUAL = frozenset(
+    {
+        "AFTER",
+        "BUDGET",
+        "BYPASS",
+        "CELL",
+        "ELSE",
+        "EXTENDS",
+        "GATE",
+        "ODD",
+        "PENALTY",
+        "PER",
+        "SURROGATE",
+        "USE",
+        "WAIVE",
+        "WEIGHT",
+    }
+)
+"""Keywords that are names where only a name can stand, as in `+budget`."""
 
 
 @cache
@@ -23,8 +44,9 @@ def grammar() -> Lark:
             tokens = list(stream)
             for first, _, at, level, after in _windows(tokens, 5):
                 # `require odd` may be followed by the statement `at token { ... }`.
-                promise = first is not None and first.type in ("REQUIRE", "ASSUME")
-                if promise and _is(at, "AT") and _is(level, "NAME") and not _is(after, "LBRACE"):
+                promise = _is(first, "REQUIRE", "ASSUME", "WAIVE")
+                named = _is(level, "NAME", *CONTEXTUAL)
+                if promise and _is(at, "AT") and named and not _is(after, "LBRACE"):
                     assert at is not None
                     at.type = "AT_LEVEL"
             return iter(tokens)
@@ -39,11 +61,20 @@ def grammar() -> Lark:
     )
 
 
+def in_context(parser: InteractiveParser, token: Token) -> Token:
+    """The token as `parser` takes it next: a contextual keyword where none can stand is a name."""
+    if token.type in CONTEXTUAL:
+        possible = parser.choices()  # type: ignore[no-untyped-call]
+        if token.type not in possible and "NAME" in possible:
+            return Token.new_borrow_pos("NAME", token, token)
+    return token
+
+
 def _windows(tokens: list[Token], width: int) -> Iterator[tuple[Token | None, ...]]:
     """Each token with the `width` - 1 after it, None beyond the end."""
     padded = [*tokens, *[None] * (width - 1)]
     return zip(*(padded[start:] for start in range(width)), strict=False)
 
 
-def _is(token: Token | None, kind: str) -> bool:
-    return token is not None and token.type == kind
+def _is(token: Token | None, *kinds: str) -> bool:
+    return token is not None and token.type in kinds

@@ -134,7 +134,7 @@ class Quantities:
             case ast.Negative(operand, _):
                 scalar, space = self.expr(operand, counts)
                 return Negate(scalar), space
-            case ast.Call(function, _, span):
+            case ast.Call(function, span=span):
                 if function.text != "ratio":
                     self.error(
                         "FIB101",

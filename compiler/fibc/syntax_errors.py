@@ -14,7 +14,7 @@ from lark import Token
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
-from fibc.grammar import grammar
+from fibc.grammar import grammar, in_context
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.resources import folder
 from fibdsl.source import Span
@@ -30,7 +30,11 @@ _SHOWN = {
     "COLON": "`:`",
     "EQUAL": "`=`",
     "LESSTHAN": "`<`",
-    "_LESSEQUAL": "`<=`",
+    "LESSEQUAL": "`<=`",
+    "MORETHAN": "`>`",
+    "MOREEQUAL": "`>=`",
+    "VBAR": "`|`",
+    "SEMICOLON": "`;`",
     "PLUS": "`+`",
     "MINUS": "`-`",
     "STAR": "`*`",
@@ -44,7 +48,6 @@ _SHOWN = {
 
 _UNKNOWN_HELP = {
     "'": 'a text stands in double quotes, as in `doc "..."`',
-    ";": "nothing ends a statement; delete it",
 }
 _PLAIN_ASCII = "a spec is plain ASCII: names, numbers, + - * / ( ) [ ] { } , < = : and #"
 
@@ -172,7 +175,7 @@ def failure(entry: Any, example: str) -> Failure:
     parser = grammar().parse_interactive("")
     for token in [*grammar().lex(example), Token("$END", "")]:
         try:
-            parser.feed_token(token)
+            parser.feed_token(in_context(parser, token))
         except UnexpectedToken:
             state = _ended(parser) if entry.get("ended") else parser.parser_state.position
             match entry.get("match", "token"):

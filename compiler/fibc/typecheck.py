@@ -169,12 +169,13 @@ class _Checker(Quantities):
         return scalar
 
     def ratio_bound(self, argument: ast.Argument, call: ast.Call) -> Scalar:
-        scalar, space = self.expr(call.argument)
+        [bound] = call.arguments
+        scalar, space = self.expr(bound)
         if space not in (None, Space.RATIO):
             self.error(
                 "FIB303",
                 f"`ratio(...)` takes a ratio, and this is a {space}",
-                call.argument.span,
+                bound.span,
                 "give it a number or a `: ratio` parameter",
             )
             raise BadExpressionError
@@ -191,7 +192,7 @@ class _Checker(Quantities):
                 "FIB405",
                 f"the {side} bound of a ratio is {where}, and this is "
                 + (f"{float(interval.low):g}" if fixed else f"in {interval}"),
-                call.argument.span,
+                bound.span,
                 "write the bound itself, as in `-ratio(0.8)`, or a parameter `in (0.5, 1)`"
                 if lower
                 else "write the bound itself, as in `+ratio(1.2)`, or a parameter `in (1, 2)`",

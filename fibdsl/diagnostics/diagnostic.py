@@ -80,19 +80,39 @@ class Diagnostics:
         notes: tuple[str, ...] = (),
         witness: Witness | None = None,
     ) -> None:
-        """Adds a finding; `rule` is a code of `fibdsl.diagnostics.rules`, or a lint's record."""
+        """Adds a finding; `rule` is a code of `fibdsl.diagnostics.rules`, or a lint's record.
+
+        It is about the file its span is of. Labels in other files become notes.
+        """
         rule = RULES[rule] if isinstance(rule, str) else rule
-        self.found.append(
-            Diagnostic(rule, message, self.source, span, help, labels, notes, witness)
+        source = self._file(span)
+        here = tuple(label for label in labels if self._file(label.span) == source)
+        elsewhere = tuple(
+            f"{file.path}:{file.position(label.span.start)[0]}: {label.text}"
+            for label in labels
+            if (file := self._file(label.span)) != source
         )
+        self.found.append(
+            Diagnostic(rule, message, source, span, help, here, (*elsewhere, *notes), witness)
+        )
+
+    def _file(self, span: Span | None) -> Source:
+        return (span and span.source) or self.source
 
     @property
     def has_errors(self) -> bool:
         return any(d.severity is Severity.ERROR for d in self.found)
 
     def in_order(self) -> list[Diagnostic]:
-        """All findings in the order of the text."""
-        return sorted(self.found, key=lambda d: (d.span.start if d.span else -1, d.code))
+        """All findings in the order of the text, and behind them those about other files."""
+        return sorted(
+            self.found,
+            key=lambda d: (
+                "" if d.source == self.source else d.source.path,
+                d.span.start if d.span else -1,
+                d.code,
+            ),
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -45,8 +45,12 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class Call:
+    """A function of its arguments, or, with `over`, an aggregate over the cells of a level. What
+    stands between bars, `|x|`, is a call of `abs`."""
+
     function: Name
-    argument: Expr
+    arguments: tuple[Expr, ...]
+    over: Name | None
     span: Span
 
 
@@ -60,6 +64,49 @@ class Range:
     low_open: bool
     high_open: bool
     span: Span
+
+
+# --- conditions and cases -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    operator: Literal["<", "<=", ">", ">="]
+    left: Expr
+    right: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Logical:
+    operator: Literal["and", "or"]
+    left: Condition
+    right: Condition
+    span: Span
+
+
+Condition = Comparison | Logical
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`[label:] value when condition;`, or without a condition `[label:] value otherwise;`."""
+
+    label: Name | None
+    value: Expr
+    condition: Condition | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """The first case that holds counts. The last one, and no other, has no condition."""
+
+    cases: tuple[Case, ...]
+    span: Span
+
+
+Body = Expr | Cases
 
 
 # --- gates --------------------------------------------------------------------------------------
@@ -109,6 +156,44 @@ class Aggregate:
     span: Span
 
 
+@dataclass(frozen=True, slots=True)
+class CellEntry:
+    """The budget of the cell `name`; without one, of all cells that no other entry names."""
+
+    name: Name | None
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class PerCell:
+    """`budget per cell { NAME: value, else: value }`."""
+
+    entries: tuple[CellEntry, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a gate; without a space it is a budget in the space of the signal."""
+
+    name: Name
+    space: Name | None
+    default: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class GateDefinition:
+    """`gate name(parameters) [odd] body`; `odd` is a promise."""
+
+    name: Name
+    parameters: tuple[Parameter, ...]
+    odd: bool
+    body: Body
+    span: Span
+
+
 # --- statements ---------------------------------------------------------------------------------
 
 
@@ -131,6 +216,8 @@ class Param:
 class SignalStatement:
     signal: Name
     channels: Name | None
+    after: Gate | None
+    modifiers: tuple[Name, ...]
     span: Span
 
 
@@ -150,7 +237,34 @@ class Levels:
 @dataclass(frozen=True, slots=True)
 class At:
     level: Name
-    clauses: tuple[GateClause | Aggregate, ...]
+    clauses: tuple[GateClause | Aggregate | PerCell, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """Where the condition holds, the gated ratio is `value`."""
+
+    condition: Condition
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Surrogate:
+    body: Body
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    body: Body
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    body: Body
     span: Span
 
 
@@ -158,6 +272,7 @@ class At:
 class Step:
     reduction: Name
     level: Name
+    divisor: Expr | None
     span: Span
 
 
@@ -186,14 +301,39 @@ class Require:
     span: Span
 
 
-Statement = Doc | Param | SignalStatement | Levels | At | Reduce | Require
+@dataclass(frozen=True, slots=True)
+class Waive:
+    """`waive PROPERTY ...`: the promise of the parent that is not kept."""
+
+    require: Require
+    span: Span
+
+
+Statement = (
+    Doc
+    | Param
+    | SignalStatement
+    | Levels
+    | At
+    | Bypass
+    | Surrogate
+    | Weight
+    | Penalty
+    | Reduce
+    | Require
+    | Waive
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
     name: Name
+    parent: Name | None
     statements: tuple[Statement, ...]
     span: Span
+
+
+# --- files --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +343,17 @@ class Edition:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """`use "path"`: the gates and objectives of another file."""
+
+    path: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     source: Source
     editions: tuple[Edition, ...]
+    uses: tuple[Use, ...]
+    gates: tuple[GateDefinition, ...]
     objectives: tuple[Objective, ...]

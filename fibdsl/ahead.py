@@ -75,6 +75,7 @@ def export(
             params=loss.objective.params,
             levels=loss.objective.levels,
             metrics=loss.objective.metrics,
+            tensors=loss.objective.tensors,
             outermost=loss.objective.outermost,
             whole=loss.objective.whole,
             wanted=loss._names,
@@ -111,7 +112,10 @@ class _Graph(torch.nn.Module):
 
     def __init__(self, loss: FusedLoss, example: dict[str, Any], checks: list[str]) -> None:
         super().__init__()
-        call = loss._call(lambda: None, **example, normalizers=None, keep=False, earlier=None)
+        others = example.pop("others")
+        call = loss._call(
+            lambda: None, **example, normalizers=None, keep=False, earlier=None, others=others
+        )
         self.function = loss._function(call.graph)
         logp, self.given = tensors(loss.objective, call.logp, call.given)
         self.leaves, self.spec = tree_flatten((logp, self.given))
@@ -161,6 +165,7 @@ def _example(loss: FusedLoss, layout: str, dtype: torch.dtype, device: str) -> d
         "mask": torch.ones(shape, dtype=torch.bool, device=device),
         "keys": {key: ids for _, key in loss.objective.levels if key is not None},
         "cu_seqlens": offsets if layout == "packed" else None,
+        "others": {name: zeros.clone() for name in loss.objective.tensors},
     }
 
 

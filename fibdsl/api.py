@@ -192,6 +192,11 @@ class Objective:
         return self.typed.keys
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors a batch must bring besides those of every batch."""
+        return self.typed.tensors
+
+    @property
     def declared(self) -> tuple[TypedParam, ...]:
         """The parameters with their spaces, defaults and ranges."""
         return self.typed.params
@@ -254,6 +259,8 @@ class Objective:
         keys: Mapping[str, Any] | None = None,
         *,
         cu_seqlens: Any = None,
+        rollout_logp: Any = None,
+        ref_logp: Any = None,
     ) -> Any:
         """G of every token by the reference interpreter, float64, 0 under the mask.
 
@@ -264,7 +271,7 @@ class Objective:
         Raises:
             fibc.batch.BatchError: a ValueError naming the tensor and the level.
         """
-        arguments = (logp, old_logp, advantages, mask, keys, cu_seqlens)
+        arguments = (logp, old_logp, advantages, mask, keys, cu_seqlens, rollout_logp, ref_logp)
         if type(logp).__module__.partition(".")[0] == "torch":
             from fibdsl.runtime.reference import gated_ratio
 
@@ -283,6 +290,8 @@ class Objective:
         keys: Mapping[str, Any] | None = None,
         *,
         cu_seqlens: Any = None,
+        rollout_logp: Any = None,
+        ref_logp: Any = None,
         normalizers: Mapping[str, float] | None = None,
     ) -> Evaluation:
         """Loss, gradient, gated ratios and metrics by the reference interpreter.
@@ -294,7 +303,9 @@ class Objective:
 
         from fibc import interp
 
-        batch = self.batch(logp, old_logp, advantages, mask, keys, cu_seqlens)
+        batch = self.batch(
+            logp, old_logp, advantages, mask, keys, cu_seqlens, rollout_logp, ref_logp
+        )
         run = interp.run(self.program, batch, self.params, normalizers)
         gradient = interp.pullback(run, self.program.objective, -np.ones(1))
         return Evaluation(
@@ -312,9 +323,20 @@ class Objective:
         mask: Any,
         keys: Mapping[str, Any] | None = None,
         cu_seqlens: Any = None,
+        rollout_logp: Any = None,
+        ref_logp: Any = None,
     ) -> Batch:
         """The batch as the reference sees it; torch tensors or numpy arrays."""
-        from fibc.batch import make_batch
+        from fibc.batch import BatchError, make_batch
+
+        tensors = {}
+        for name, tensor in (("rollout_logp", rollout_logp), ("ref_logp", ref_logp)):
+            if name in self.tensors:
+                if tensor is None:
+                    raise BatchError(
+                        f"objective '{self.name}' looks at {name}, and the batch has none"
+                    )
+                tensors[name] = _array(tensor)
 
         return make_batch(
             self.typed.levels,
@@ -324,6 +346,7 @@ class Objective:
             _array(mask),
             {name: _array(ids) for name, ids in (keys or {}).items()},
             _array(cu_seqlens),
+            tensors,
         )
 
     # --- the compiled loss ----------------------------------------------------------------------

@@ -44,7 +44,7 @@ class Contents(BaseModel):
 
     Attributes:
         params: with the values at export as defaults.
-        metrics, levels, outermost, whole, semantic_hash: as of `contract.Objective`.
+        metrics, levels, tensors, outermost, whole, semantic_hash: as of `contract.Objective`.
         wanted: the names of the metrics it computes.
         checks: what is wrong with a batch where a condition that the graph returns does not hold.
         runtime: that of the fibdsl that built it (`runtime`).
@@ -58,6 +58,7 @@ class Contents(BaseModel):
     params: dict[str, Parameter]
     levels: tuple[tuple[str, str | None], ...]
     metrics: dict[str, str]
+    tensors: tuple[str, ...]
     outermost: str | None
     whole: str | None
     wanted: tuple[str, ...]
@@ -189,6 +190,7 @@ class PackagedLoss(FusedLoss):
             contents.params,
             contents.levels,
             contents.metrics,
+            contents.tensors,
             contents.outermost,
             contents.whole,
             contents.semantic_hash,

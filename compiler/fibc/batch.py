@@ -30,6 +30,7 @@ class Batch:
 
     Attributes:
         log_ratio: logp - old_logp, nats, float64 (n,).
+        tensors: other values of each token, by name: log-probabilities, budgets; float64 (n,).
         advantages: float64 (n,).
         sizes: the number of cells at each level, `token` and `batch` included.
         parents: for each (fine, coarse) pair of neighbouring levels, the coarse cell of each fine
@@ -44,6 +45,11 @@ class Batch:
     parents: dict[tuple[str, str], Ints]
     where: Ints
     shape: tuple[int, ...]
+    tensors: dict[str, Floats]
+
+    def tensor(self, name: str) -> Floats:
+        """A tensor of the batch, at the valid tokens."""
+        return self.advantages if name == "advantages" else self.tensors[name]
 
     def scatter(self, values: Floats) -> Floats:
         """Values of the valid tokens put back into a token tensor, 0 elsewhere."""
@@ -60,6 +66,7 @@ def make_batch(
     mask: Any,
     keys: Mapping[str, Any] | None = None,
     cu_seqlens: Any = None,
+    tensors: Mapping[str, Any] | None = None,
 ) -> Batch:
     """Checks the tensors of a batch against a chain of levels.
 
@@ -71,6 +78,7 @@ def make_batch(
         keys: integer ids, (B,) per trajectory or shaped like `logp`; `trajectory`, (B,), where
             rows are pieces: those of equal ids are one trajectory.
         cu_seqlens: for packed tensors, the B + 1 row offsets from 0 to N.
+        tensors: others with a value a token, by name, as `rollout_logp`: shape of `logp`.
 
     Raises:
         BatchError: naming the tensor and the level.
@@ -80,6 +88,7 @@ def make_batch(
         "old_logp": np.asarray(old_logp),
         "advantages": np.asarray(advantages),
         "mask": np.asarray(mask),
+        **{name: np.asarray(tensor) for name, tensor in (tensors or {}).items()},
     }
     shape = tokens["logp"].shape
     rows = _rows(shape, cu_seqlens)
@@ -95,13 +104,18 @@ def make_batch(
     with np.errstate(all="ignore"):
         x = tokens["logp"].astype(np.float64) - tokens["old_logp"].astype(np.float64)
     sizes, parents = _cells(levels, keys or {}, rows, where, shape)
+
+    def valid_ones(name: str) -> Floats:
+        return tokens[name].astype(np.float64).reshape(-1)[where]
+
     return Batch(
         x.reshape(-1)[where],
-        tokens["advantages"].astype(np.float64).reshape(-1)[where],
+        valid_ones("advantages"),
         sizes,
         parents,
         where,
         shape,
+        {name: valid_ones(name) for name in ("logp", "old_logp", *(tensors or {}))},
     )
 
 

@@ -1,6 +1,7 @@
 """The whole pipeline, from text to torch source, as one readable page.
 
-text --parse--> syntax tree --resolve--> names --typecheck--> TypedObjective
+text --parse--> syntax tree --link--> one objective each --resolve--> names
+     --typecheck--> TypedObjective
      --require, lints--> findings
      --lower--> IR --passes--> IR --emit--> the text of a torch module
                 \\--interp--> the reference values
@@ -15,8 +16,10 @@ from pathlib import PurePath
 from fibc import allow
 from fibc.analysis.facts import Facts
 from fibc.analysis.require import decide_promises
+from fibc.gates.rule import GateRule
 from fibc.ir.nodes import Program
 from fibc.ir.verify import verify
+from fibc.link import link
 from fibc.lints import LINTS
 from fibc.lower import lower
 from fibc.parse import parse
@@ -25,6 +28,7 @@ from fibc.typecheck import typecheck
 from fibc.typed import TypedObjective
 from fibdsl.builtins import EDITIONS
 from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
+from fibdsl.diagnostics.rules import Severity
 from fibdsl.source import Source
 from fibdsl.syntax import ast
 
@@ -57,29 +61,33 @@ def _check(source: Source, diagnostics: Diagnostics) -> Checked:
     if file is None:
         return Checked(source, EDITIONS[-1], (), tuple(diagnostics.in_order()))
     edition = _edition(file, diagnostics)
-    names: set[str] = set()
     objectives = []
-    if not file.objectives:
+    if not file.objectives and not file.gates:
         diagnostics.add(
             "FIB004", "no objective in this file", None, "write `objective NAME { ... }`"
         )
-    for tree in file.objectives:
-        if tree.name.text in names:
-            diagnostics.add(
-                "FIB103", f"a second objective `{tree.name.text}`", tree.name.span, "rename it"
-            )
-        names.add(tree.name.text)
+    linked = link(file, diagnostics)
+    for tree in linked.objectives:
         own = Diagnostics(source)
-        objective = _objective(tree, own)
+        objective = _objective(tree, linked.gates, own)
         if objective is not None:
             objectives.append(objective)
         diagnostics.found += own.found
+    # What an objective has from another is found there too: said once, and lints of another file
+    # are that file's.
+    diagnostics.found = [
+        d
+        for d in dict.fromkeys(diagnostics.found)
+        if d.source is source or d.severity is Severity.ERROR
+    ]
     allow.apply(diagnostics)
     return Checked(source, edition, tuple(objectives), tuple(diagnostics.in_order()))
 
 
-def _objective(tree: ast.Objective, diagnostics: Diagnostics) -> TypedObjective | None:
-    resolved = resolve(tree, diagnostics)
+def _objective(
+    tree: ast.Objective, gates: Mapping[str, GateRule], diagnostics: Diagnostics
+) -> TypedObjective | None:
+    resolved = resolve(tree, gates, diagnostics)
     typed = typecheck(resolved, diagnostics) if resolved else None
     if typed is None:
         return None

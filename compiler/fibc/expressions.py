@@ -56,6 +56,8 @@ AGGREGATES = ("mean", "sum")
 
 SIGN_ONLY = "advantage"
 
+_EXPONENTIALS = {"prob": "logp", "old_prob": "old_logp"}
+
 
 @dataclass
 class Expressions:
@@ -66,7 +68,11 @@ class Expressions:
         params: the unit of each parameter of the objective that may.
         sign_only: whether only the sign of the advantage may be looked at.
         aggregate: makes the value of `mean(e over LEVEL)`, or None where none may stand.
+        elsewhere: names that mean something in another place, and what to do about it.
+        lets: names for expressions.
+        free: whether quantities of different spaces multiply, as terms of a loss do.
         inputs: the names that were used, in the order of the inputs.
+        used: the lets that were used.
     """
 
     diagnostics: Diagnostics
@@ -75,7 +81,10 @@ class Expressions:
     sign_only: bool = False
     aggregate: Callable[[ast.Call, Expressions], Typed] | None = None
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    lets: Mapping[str, Typed] = field(default_factory=dict)
+    free: bool = False
     inputs: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
 
     def bad(self, code: str, message: str, span: Span, help: str) -> BadExpressionError:
         self.diagnostics.add(code, message, span, help)
@@ -113,12 +122,17 @@ class Expressions:
                     span,
                     "compare it with 0, or write `sign(advantage)`",
                 )
+            if name in _EXPONENTIALS:
+                return Call("exp", (self.input(_EXPONENTIALS[name]),)), self.names[name]
             return self.input(name), self.names[name]
+        if name in self.lets:
+            self.used.add(name)
+            return self.lets[name]
         if name in self.params:
             return Param(name), self.params[name]
         if name in self.elsewhere:
             raise self.bad("FIB209", f"`{name}` cannot stand here", span, self.elsewhere[name])
-        known = [*self.names, *self.params]
+        known = [*self.names, *self.params, *self.lets]
         raise self.bad("FIB101", f"unknown name `{name}`", span, nearest(name, known))
 
     def binary(self, expr: ast.Binary) -> Typed:
@@ -134,12 +148,16 @@ class Expressions:
             raise self.bad("FIB302", "division by zero", expr.span, "mend the divisor")
         if a is None or b is None:
             unit = b if a is None else a
-            if expr.operator == "/" and a is None and b is not None:
+            if expr.operator == "/" and a is None and b is not None and b != RATIO:
                 return value, Unit(b.space, -b.power) if b.power else None
             # A number times a factor is still a number of whatever unit it meets.
             return value, None if unit == PURE else unit
+        if a == b == RATIO:
+            return value, RATIO  # of ratios products and quotients are ratios
         power = a.power + b.power if expr.operator == "*" else a.power - b.power
         if a.power and b.power and a.space != b.space:
+            if self.free:
+                return value, None
             raise self.bad(
                 "FIB302",
                 f"{a} {expr.operator} {b} has no meaning",
@@ -221,7 +239,8 @@ class Expressions:
             if unit not in (None, PURE, LOG):
                 raise wrong("a log-ratio or a number", "give it `log_ratio`, or convert by `log`")
             if name == "exp":
-                return Call("exp", (x,)), RATIO if unit == LOG else None
+                # Of a log-ratio it is a ratio, which fits where a number does.
+                return Call("exp", (x,)), None
             return _estimated(name, x), LOG if name == "k1" else None
         if name == "log":
             if unit not in (None, PURE, RATIO):

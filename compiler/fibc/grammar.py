@@ -20,6 +20,7 @@ CONTEXTUAL = frozenset(
         "ELSE",
         "EXTENDS",
         "GATE",
+        "LET",
         "ODD",
         "PENALTY",
         "PER",

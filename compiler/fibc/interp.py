@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fibc.batch import Batch, BatchError, Floats, Ints
+from fibc.ir import functions
 from fibc.ir import nodes as ir
+from fibc.ir.expression import Const, Expr
 from fibc.ir.scalar import evaluate
-from fibdsl.builtins import GATES
 from fibdsl.types import BATCH, Signal
 
 
@@ -76,6 +77,15 @@ def _value(op: ir.Op, r: Run) -> Floats:
             return _expm1(v[x])
         case ir.Ratio(_, _, x):
             return _exp(v[x])
+        case ir.LogProb():
+            return batch.tensor("logp")
+        case ir.Data(_, _, tensor):
+            return batch.tensor(tensor)
+        case ir.Pointwise(_, level, inputs, expr):
+            # Of a value that does not count (a case that is not taken) anything may come.
+            with np.errstate(all="ignore"):
+                given = functions.value(expr, r.params, [v[name] for name in inputs])
+            return np.array(np.broadcast_to(given, batch.sizes[level]), np.float64)
         case ir.KL(_, _, x, estimator):
             return -v[x] if estimator == "k1" else _expm1(v[x]) - v[x]
         case ir.Channel(_, _, x, sign):
@@ -85,8 +95,9 @@ def _value(op: ir.Op, r: Run) -> Floats:
             return np.where(v[x] >= 0, v[plus], -v[minus])
         case ir.GatedRatio(_, _, y, signal):
             return _exp(v[y]) if signal is Signal.LOG_RATIO else 1.0 + v[y]
-        case ir.Surrogate(_, _, gated):
-            return v[gated] * batch.advantages
+        case ir.Surrogate(_, _, gated, penalty):
+            term = v[gated] * batch.advantages
+            return term if penalty is None else term - v[penalty]
         case ir.NonNegativeAdvantage():
             return (batch.advantages >= 0).astype(np.float64)
         case ir.Select(_, _, up, down):
@@ -98,10 +109,17 @@ def _value(op: ir.Op, r: Run) -> Floats:
             return _sum(finer, _up(op, r), batch.sizes[level])
         case ir.PushForward(_, level, x):
             return _sum(v[x], _up(op, r), batch.sizes[level])
+        case ir.Shared(_, level, x):
+            shared = np.zeros(batch.sizes[level])
+            shared[_up(op, r)] = v[x]
+            return shared
         case ir.Weighted(_, _, x, count):
             return v[x] * v[count]
         case ir.Mean(_, _, total, count):
             return v[total] / np.maximum(v[count], 1.0)
+        case ir.Divided(_, _, x, divisor):
+            quotient: Floats = v[x] / evaluate(divisor, r.params, {})
+            return quotient
         case ir.Lift(_, level, x):
             return v[x][batch.parents[level, _level(x, r)]]
         case ir.Residual(_, _, x, coarse):
@@ -144,9 +162,9 @@ def _level(name: str, r: Run) -> str:
     return next(op.level for op in r.program.ops if op.name == name)
 
 
-def _up(op: ir.PushForward | ir.Count, r: Run) -> Ints:
+def _up(op: ir.PushForward | ir.Shared | ir.Count, r: Run) -> Ints:
     """The parent, at the level of `op`, of each cell it sums over."""
-    if isinstance(op, ir.PushForward):
+    if isinstance(op, ir.PushForward | ir.Shared):
         below = _level(op.x, r)
     else:
         below = op.of if op.counts is None else _level(op.counts, r)
@@ -177,7 +195,7 @@ def gate_state(op: ir.Gate, r: Run) -> GateState:
     regime = np.zeros(x.shape, np.int64)
     # Each piece replaces the one before beyond its end, so that NaN stays in the first: the input.
     beyond = np.ones(x.shape, bool)
-    for index, piece in enumerate(GATES[op.kind].pieces):
+    for index, piece in enumerate(op.rule.pieces):
         b, m = piece.intercept(C, k), piece.slope(C, k)
         per_budget = piece.intercept(1.0, k) - piece.intercept(0.0, k)
         # 0 * inf would poison passing cells of an unbounded gate; pieces not taken are masked.
@@ -243,6 +261,10 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
     match op:
         case ir.Deviation(_, _, x) | ir.Ratio(_, _, x):
             return {x: g * _exp_slope(v[x])}
+        case ir.LogProb(_, _, x):
+            return {x: g}
+        case ir.Pointwise(_, _, inputs, expr):
+            return _merge(*_pointwise(inputs, expr, g, r))
         case ir.Channel(_, _, x, sign):
             plus = v[x] >= 0
             return {x: np.where(plus, g, 0.0) if sign > 0 else np.where(plus, 0.0, -g)}
@@ -251,8 +273,9 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
             return _merge((plus, np.where(own, g, 0.0)), (minus, np.where(own, 0.0, -g)))
         case ir.GatedRatio(_, _, y, signal):
             return {y: g * _exp_slope(v[y]) if signal is Signal.LOG_RATIO else g}
-        case ir.Surrogate(_, _, gated):
-            return {gated: g * batch.advantages}
+        case ir.Surrogate(_, _, gated, penalty):
+            gradients = [(gated, g * batch.advantages)]
+            return _merge(*gradients, *([] if penalty is None else [(penalty, -g)]))
         case ir.Select(_, _, up, down):
             chosen = batch.advantages >= 0
             return _merge((up, np.where(chosen, g, 0.0)), (down, np.where(chosen, 0.0, g)))
@@ -262,6 +285,8 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
             return {x: g * v[count]}
         case ir.Mean(_, _, total, count):
             return {total: g / np.maximum(v[count], 1.0)}
+        case ir.Divided(_, _, x, divisor):
+            return {x: g / evaluate(divisor, r.params, {})}
         case ir.Lift(_, level, x):
             above = _level(x, r)
             return {x: _sum(g, batch.parents[level, above], batch.sizes[above])}
@@ -284,9 +309,23 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
             if op.budget is not None:
                 grads[op.budget] = g * state.budget_slope
             return grads
-        case ir.Count() | ir.NonNegativeAdvantage():
+        case ir.Count() | ir.NonNegativeAdvantage() | ir.Data() | ir.Shared():
             return {}
     raise AssertionError(op)
+
+
+def _pointwise(
+    inputs: tuple[str, ...], expr: Expr, g: Floats, r: Run
+) -> list[tuple[str, Floats]]:
+    """The gradient with respect to each input of an expression."""
+    values = [r.values[name] for name in inputs]
+    found = []
+    for index, name in enumerate(inputs):
+        slope = functions.derivative(expr, index)
+        if slope != Const(0.0):
+            with np.errstate(all="ignore"):
+                found.append((name, g * functions.value(slope, r.params, values)))
+    return found
 
 
 def _merge(*parts: tuple[str, Floats]) -> dict[str, Floats]:
@@ -318,7 +357,7 @@ def _measure(metric: ir.Metric, ops: dict[str, ir.Op], r: Run) -> Floats:
 
     def hits(name: str, regime: str) -> Floats:
         op = gate(name)
-        index = [piece.regime for piece in GATES[op.kind].pieces].index(regime)
+        index = [piece.regime for piece in op.rule.pieces].index(regime)
         return np.where(gate_state(op, r).regime == index, 1.0, 0.0)
 
     match metric:

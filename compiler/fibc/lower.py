@@ -6,10 +6,12 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
-from fibc.ir.scalar import counted
-from fibc.typed import TypedGate, TypedObjective
-from fibdsl.builtins import GATES
+from fibc.ir.expression import Call, Const, Expr, Input, of_scalar, substituted
+from fibc.ir.scalar import Scalar, counted, leaning
+from fibc.ir.simplify import simplified
+from fibc.typed import Aggregate, TokenValue, TypedGate, TypedObjective
 from fibdsl.diagnostics.errors import InternalError
 from fibdsl.types import BATCH, TOKEN, Channels, Signal
 
@@ -30,6 +32,8 @@ class _Lowering:
     ops: list[ir.Op] = field(default_factory=list)
     known: dict[str, ir.Op] = field(default_factory=dict)
     metrics: list[ir.Metric] = field(default_factory=list)
+    leaves: dict[str, str] = field(default_factory=dict)
+    hits: dict[str, tuple[tuple[str, ...], tuple[Expr, ...]]] = field(default_factory=dict)
 
     def add(self, op: AnyOp) -> str:
         """Appends `op`, unless it is there already: a name says all of what a value is."""
@@ -46,9 +50,11 @@ class _Lowering:
         signal = x
         if spec.signal is Signal.RATIO:
             signal = self.add(ir.Deviation("deviation", TOKEN, x))
+        if spec.after is not None:
+            signal = self.after(signal, spec.after)
         split = spec.channels is Channels.SPLIT
         leans: tuple[Lean, ...] = (
-            (1, -1) if any(g.pessimistic for g in spec.gates.values()) else (None,)
+            (1, -1) if any(g.by_advantage for g in spec.gates.values()) else (None,)
         )
         signs: tuple[Lean, ...] = (1, -1) if split else (None,)
         aggregates = {sign: self.aggregates(self.channel(signal, sign), sign) for sign in signs}
@@ -65,8 +71,11 @@ class _Lowering:
             if leans == (None,)
             else self.add(ir.Select("y", TOKEN, gated[1], gated[-1]))
         )
-        G = self.add(ir.GatedRatio("gated_ratio", TOKEN, y, spec.signal))
-        J = self.reduce(G)
+        name = "gated_ratio" if not spec.bypasses else "gated_ratio.gates"
+        G = self.add(ir.GatedRatio(name, TOKEN, y, spec.signal))
+        self.leaves["gated_ratio"] = G
+        G = self.leaves["gated_ratio"] = self.bypassed(G)
+        J = self.reduce(self.term(G))
         self.measure(x, G, aggregates, leans)
         return ir.Program(
             spec.name,
@@ -80,7 +89,101 @@ class _Lowering:
             tuple(self.metrics),
         )
 
+    # --- expressions at the token ---------------------------------------------------------------
+
+    def leaf(self, name: str) -> str:
+        """The value that an input of an expression at the token is."""
+        if name not in self.leaves:
+            x = "log_ratio"
+            match name:
+                case "log_ratio":
+                    self.leaves[name] = x
+                case "ratio":
+                    self.leaves[name] = self.add(ir.Ratio("ratio", TOKEN, x))
+                case "logp":
+                    self.leaves[name] = self.add(ir.LogProb("logp", TOKEN, x))
+                case "advantage":
+                    self.leaves[name] = self.add(ir.Data("data.advantages", TOKEN, "advantages"))
+                case "old_logp" | "ref_logp" | "rollout_logp":
+                    self.leaves[name] = self.add(ir.Data(f"data.{name}", TOKEN, name))
+                case _:
+                    [found] = [a for a in self.spec.sums if a.name == name]
+                    self.leaves[name] = self.aggregated(found)
+        return self.leaves[name]
+
+    def pointwise(self, name: str, value: TokenValue, expr: Expr | None = None) -> str:
+        """An expression at the token; `expr` in place of its own, over the same inputs."""
+        inputs = tuple(map(self.leaf, value.inputs)) or (self.leaf("log_ratio"),)
+        return self.add(ir.Pointwise(name, TOKEN, inputs, value.expr if expr is None else expr))
+
+    def aggregated(self, aggregate: Aggregate) -> str:
+        """`mean(e over LEVEL)` at every token: up to the level, and down again."""
+        value = self.pointwise(aggregate.name, aggregate.value)
+        path = self.path(TOKEN, aggregate.level)
+        for step in path:
+            value = self.add(ir.PushForward(f"{aggregate.name}.{step}", step, value))
+        if aggregate.reduction == "mean":
+            count = self.count(TOKEN, aggregate.level)
+            value = self.add(ir.Mean(f"{aggregate.name}.mean", aggregate.level, value, count))
+        for step in reversed((TOKEN, *path[:-1])):
+            value = self.add(ir.Lift(f"K.{aggregate.name}.{step}", step, value))
+        return value
+
+    def bypassed(self, G: str) -> str:
+        """G, or what stands for it where a bypass holds."""
+        if not self.spec.bypasses:
+            return G
+        inputs = [G]
+        expr: Expr = Input(0)
+        acting: Expr = Const(0.0)
+        for bypass in reversed(self.spec.bypasses):
+            condition = self.placed(bypass.condition, inputs)
+            expr = Call("where", (condition, self.placed(bypass.value, inputs), expr))
+            acting = Call("where", (condition, Const(1.0), acting))
+        self.add(ir.Pointwise("bypassed", TOKEN, tuple(inputs), acting))
+        return self.add(ir.Pointwise("gated_ratio", TOKEN, tuple(inputs), expr))
+
+    def placed(self, value: TokenValue, inputs: list[str]) -> Expr:
+        """An expression over a longer list of inputs, which grows by what it needs."""
+        places: list[Expr] = []
+        for name in value.inputs:
+            leaf = self.leaf(name)
+            if leaf not in inputs:
+                inputs.append(leaf)
+            places.append(Input(inputs.index(leaf)))
+        return substituted(value.expr, places)
+
+    def term(self, G: str) -> str:
+        """What a token adds to the objective: weight * surrogate * advantage - penalty."""
+        spec = self.spec
+        value = G
+        if spec.surrogate is not None or spec.weight is not None:
+            inputs: list[str] = []
+            surrogate = spec.surrogate or TokenValue(Input(0), ("gated_ratio",))
+            expr = self.placed(surrogate, inputs)
+            if spec.weight is not None:
+                weight = self.pointwise("weight", spec.weight)
+                inputs.append(weight)
+                # A weight is data: no gradient flows through it.
+                expr = Call("*", (Call("stopgrad", (Input(len(inputs) - 1),)), expr))
+            inputs = inputs or [G]
+            value = self.add(ir.Pointwise("term", TOKEN, tuple(inputs), expr))
+        penalty = None
+        if spec.penalty is not None:
+            penalty = self.pointwise("penalty", spec.penalty)
+        return self.add(ir.Surrogate("surrogate", TOKEN, value, penalty))
+
     # --- up: push-forward -----------------------------------------------------------------------
+
+    def after(self, signal: str, gate: TypedGate) -> str:
+        """The signal after the gate that it passes before it is aggregated."""
+        if not gate.by_advantage:
+            return self.gate(TOKEN, "after", signal, None, None, gate)
+        up, down = (
+            self.gate(TOKEN, "after" + _suffix(None, lean), signal, None, lean, gate)
+            for lean in (1, -1)
+        )
+        return self.add(ir.Select("after", TOKEN, up, down))
 
     def channel(self, signal: str, sign: Lean) -> str:
         if sign is None:
@@ -94,6 +197,13 @@ class _Lowering:
         names = self.spec.level_names
         for fine, level in itertools.pairwise(names):
             over, child = self.spec.aggregates[level], S[fine]
+            if level in self.spec.summed:
+                child = S[over]
+                for step in self.path(over, level):
+                    name = f"sum.{over}.{level}.{step}" + _suffix(sign)
+                    child = self.add(ir.PushForward(name, step, child))
+                S[level] = child
+                continue
             if over != fine:
                 weight = self.count(over, fine)
                 name = f"weighted.{fine}.{over}" + _suffix(sign)
@@ -146,35 +256,136 @@ class _Lowering:
         assert y is not None
         return y
 
-    def gate(self, level: str, name: str, x: str, sign: Lean, lean: Lean) -> str:
-        gate = self.spec.gates[level]
+    def gate(
+        self, level: str, name: str, x: str, sign: Lean, lean: Lean, gate: TypedGate | None = None
+    ) -> str:
+        gate = self.spec.gates[level] if gate is None else gate
         side: Lean = None
         if gate.pessimistic and lean is not None:
             # Lowering y in the - channel raises the ratio, so the channel flips the side.
             side = 1 if lean * (sign or 1) > 0 else -1
         if gate.rule.neighbours:
             return self.add(self.censor(level, name, x, gate, side))
+        if not gate.rule.pieces:
+            return self.cases(level, name, x, gate, self.sides(gate, sign, lean), lean, side)
         upper = lower = None
+        budget = None
         if gate.budget is not None:
-            # Split: each channel has its own budget, for deviations of either sign.
-            upper = gate.budget.upper if sign != -1 else gate.budget.lower
-            lower = upper if sign is not None else gate.budget.lower
-        used = counted(gate.steepness) if gate.steepness is not None else frozenset()
+            upper, lower = self.sides(gate, sign, lean)[gate.rule.budgets[0]]
+            if cell_budget_name(level) in counted(upper) | counted(lower):
+                budget = self.cell_budget(level, f"budget.{name}", x, upper, lower)
+                upper = lower = None
+        k = None
+        if gate.steepness is not None:
+            k = leaning(gate.steepness, lean or 1)
+        used = counted(k) if k is not None else frozenset()
         return self.add(
             ir.Gate(
                 name,
                 level,
                 x,
-                gate.rule.name,
+                gate.rule,
                 upper,
                 lower,
-                None,
-                gate.steepness,
+                budget,
+                k,
                 self.count(self.children(level), level) if "size" in used else None,
                 self.count(TOKEN, level) if "tokens" in used else None,
                 side,
             )
         )
+
+    def sides(self, gate: TypedGate, sign: Lean, lean: Lean) -> dict[str, tuple[Scalar, Scalar]]:
+        """What a gate is given for x >= 0 and for x < 0, for one channel and one lean."""
+        found = {}
+        for name, both in gate.arguments.items():
+            upper, lower = leaning(both.upper, lean or 1), leaning(both.lower, lean or 1)
+            # Split: each channel has its own budget, for deviations of either sign.
+            if sign is not None:
+                upper = lower = upper if sign > 0 else lower
+            found[name] = upper, lower
+        return found
+
+    def cases(
+        self,
+        level: str,
+        name: str,
+        x: str,
+        gate: TypedGate,
+        sides: dict[str, tuple[Scalar, Scalar]],
+        lean: Lean,
+        side: Lean,
+    ) -> str:
+        """A gate that is not made of pieces, as an expression; which case holds is measured."""
+        inputs = [x]
+        places = [self.gate_input(word, level, sides, lean, inputs) for word in gate.rule.inputs]
+        gated: Expr = Const(0.0)
+        hits: list[Expr] = [Const(0.0)] * len(gate.rule.cases)
+        for index, case in reversed(list(enumerate(gate.rule.cases))):
+            value = substituted(case.value, places)
+            hit = [Const(1.0 if i == index else 0.0) for i in range(len(hits))]
+            if case.condition is None:
+                gated, hits = value, list(hit)
+                continue
+            condition = substituted(case.condition, places)
+            gated = Call("where", (condition, value, gated))
+            hits = [
+                Call("where", (condition, one, other))
+                for one, other in zip(hit, hits, strict=True)
+            ]
+        if side is not None:
+            acts = Call("<", (gated, Input(0)) if side > 0 else (Input(0), gated))
+            idle = [Const(1.0 if i == 0 else 0.0) for i in range(len(hits))]
+            hits = [Call("where", (acts, h, i)) for h, i in zip(hits, idle, strict=True)]
+            gated = Call("where", (acts, gated, Input(0)))
+        self.hits[name] = tuple(inputs), tuple(map(simplified, hits))
+        return self.add(ir.Pointwise(name, level, tuple(inputs), simplified(gated)))
+
+    def gate_input(
+        self,
+        word: str,
+        level: str,
+        sides: dict[str, tuple[Scalar, Scalar]],
+        lean: Lean,
+        inputs: list[str],
+    ) -> Expr:
+        """What an input of a gate's cases is, over `inputs`, which grow by what it needs."""
+
+        def given(value: str) -> Expr:
+            if value not in inputs:
+                inputs.append(value)
+            return Input(inputs.index(value))
+
+        def of_cell(of: str) -> Expr:
+            if of == cell_budget_name(level):
+                return given(self.budget_of(level))
+            count = self.count(self.children(level) if of == "size" else TOKEN, level)
+            return Call("max", (given(count), Const(1.0)))
+
+        if word == "x":
+            return Input(0)
+        if word in sides:
+            upper, lower = (of_scalar(s, of_cell) for s in sides[word])
+            if upper == lower:
+                return upper
+            return Call("where", (Call("<=", (Const(0.0), Input(0))), upper, lower))
+        if word == "advantage":
+            return Const(float(lean or 1))
+        return of_cell(word) if word in ("size", "tokens") else given(self.leaf(word))
+
+    def cell_budget(self, level: str, name: str, x: str, upper: Scalar, lower: Scalar) -> str:
+        """A budget that is made of that of the cell."""
+        inputs = [x]
+        expr = self.gate_input("C", level, {"C": (upper, lower)}, None, inputs)
+        return self.add(ir.Pointwise(name, level, tuple(inputs), simplified(expr)))
+
+    def budget_of(self, level: str) -> str:
+        """The budget of each cell: what the caller gives its tokens."""
+        tensor = cell_budget_name(level)
+        value = self.add(ir.Data(f"data.{tensor}", TOKEN, tensor))
+        for step in self.path(TOKEN, level):
+            value = self.add(ir.Shared(f"{tensor}.{step}", step, value))
+        return value
 
     def children(self, level: str) -> str:
         names = self.spec.level_names
@@ -195,13 +406,12 @@ class _Lowering:
         budget = self.add(
             ir.NeighbourBudget(f"budget.{level}", level, total, count, magnitude, gate.budget.upper)
         )
-        return ir.Gate(name, level, x, gate.rule.name, budget=budget, side=side)
+        return ir.Gate(name, level, x, gate.rule, budget=budget, side=side)
 
     # --- the objective --------------------------------------------------------------------------
 
-    def reduce(self, G: str) -> str:
+    def reduce(self, value: str) -> str:
         """J: nested means or sums, from the token outwards to the batch."""
-        value = self.add(ir.Surrogate("surrogate", TOKEN, G))
         steps = self.spec.reduce
         enclosing = [BATCH, *(step.level for step in steps[:-1])]
         for step, outer in reversed(list(zip(steps, enclosing, strict=True))):
@@ -210,6 +420,8 @@ class _Lowering:
             if step.reduction == "mean":
                 count = self.count(step.level, outer)
                 value = self.add(ir.Mean(f"J.{outer}", outer, value, count))
+            if step.divisor is not None:
+                value = self.add(ir.Divided(f"J.{outer}.divided", outer, value, step.divisor))
         return value
 
     # --- metrics --------------------------------------------------------------------------------
@@ -238,23 +450,36 @@ class _Lowering:
             ("kl/k3", ir.KL("kl.k3", TOKEN, x, "k3")),
         ):
             self.metrics.append(ir.MeanOf(name, G if op is None else self.add(op)))
+        for name, value in (
+            ("bypassed", "bypassed"),
+            ("weight/mean", "weight"),
+            ("penalty/mean", "penalty"),
+        ):
+            if value in self.known:
+                self.metrics.append(ir.MeanOf(name, value))
 
     def measure_gate(
         self, level: str, aggregates: dict[Lean, dict[str, str]], leans: tuple[Lean, ...]
     ) -> None:
         gate = self.spec.gates[level]
-        regimes = [piece.regime for piece in GATES[gate.rule.name].pieces]
+        regimes = gate.rule.regimes
         if len(regimes) < 2:
             return
         stem = ("y." if level == self.spec.coarsest_gated else "g.") + level
         up_share = None
-        pair = leans if gate.pessimistic else leans[:1]
+        pair = leans if gate.by_advantage else leans[:1]
         if len(pair) == 2:
             up_share = self.up_share(level)
         for sign in (1, -1):
             channel = sign if sign in aggregates else None
             names = [stem + _suffix(channel, lean) for lean in pair]
-            for regime in regimes:
+            for index, regime in enumerate(regimes):
+                if not gate.rule.pieces:
+                    side = sign if channel is None else None
+                    value = self.hit(level, names, index, side, up_share)
+                    name = f"regime/{level}/{_WORD[sign]}/{regime}"
+                    self.metrics.append(ir.MeanOf(name, value, self.members(level)))
+                    continue
                 self.metrics.append(
                     ir.RegimeShare(
                         f"regime/{level}/{_WORD[sign]}/{regime}",
@@ -266,11 +491,60 @@ class _Lowering:
                         self.members(level),
                     )
                 )
-        if level == TOKEN:
+        if level == TOKEN and not gate.rule.pieces:
+            self.acting(stem, aggregates, leans)
+        elif level == TOKEN:
             sides = [
                 tuple(stem + _suffix(channel, lean) for channel in aggregates) for lean in leans
             ]
             self.metrics.append(ir.TokensClipped("tokens_clipped", sides[0], sides[-1]))
+
+    def hit(
+        self, level: str, gates: list[str], index: int, side: Lean, up_share: str | None
+    ) -> str:
+        """Which cells are in a case of a gate; of two gates, by how many of their tokens are."""
+        inputs: list[str] = [] if up_share is None else [up_share]
+        parts = []
+        for name in gates:
+            own, hits = self.hits[name]
+            inputs += [value for value in own if value not in inputs]
+            places: list[Expr] = [Input(inputs.index(value)) for value in own]
+            hit = substituted(hits[index], places)
+            if side is not None:
+                positive = Call("<=", (Const(0.0), places[0]))
+                both = (hit, Const(0.0)) if side > 0 else (Const(0.0), hit)
+                hit = Call("where", (positive, *both))
+            parts.append(hit)
+        expr = parts[0]
+        if len(parts) == 2:
+            down = Call("-", (Const(1.0), Input(0)))
+            expr = Call("+", (Call("*", (Input(0), parts[0])), Call("*", (down, parts[1]))))
+        name = f"hit.{gates[0]}.{index}" + _suffix(side)
+        return self.add(ir.Pointwise(name, level, tuple(inputs), simplified(expr)))
+
+    def acting(
+        self, stem: str, aggregates: dict[Lean, dict[str, str]], leans: tuple[Lean, ...]
+    ) -> None:
+        """The share of tokens whose gate, in either channel, is not in its case `pass`."""
+        if "pass" not in self.spec.gates[TOKEN].rule.regimes:
+            return
+        index = self.spec.gates[TOKEN].rule.regimes.index("pass")
+        inputs = [self.leaf("advantage")]
+        sides: list[Expr] = []
+        for lean in leans:
+            clipped: Expr = Const(0.0)
+            for channel in aggregates:
+                own, hits = self.hits[stem + _suffix(channel, lean)]
+                inputs += [value for value in own if value not in inputs]
+                places: list[Expr] = [Input(inputs.index(value)) for value in own]
+                off = Call("-", (Const(1.0), substituted(hits[index], places)))
+                clipped = Call("max", (clipped, off))
+            sides.append(clipped)
+        expr = sides[0]
+        if len(sides) == 2:
+            expr = Call("where", (Call("<=", (Const(0.0), Input(0))), *sides))
+        value = self.add(ir.Pointwise("clipped", TOKEN, tuple(inputs), simplified(expr)))
+        self.metrics.append(ir.MeanOf("tokens_clipped", value))
 
     def up_share(self, level: str) -> str:
         """The share of each cell's tokens whose advantage is >= 0."""

@@ -20,7 +20,7 @@ from fibdsl.syntax import ast
 _ITEMS = frozenset({"USE", "GATE", "OBJECTIVE"})
 _STATEMENTS = frozenset(
     {
-        *("DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "BYPASS", "SURROGATE", "WEIGHT", "PENALTY"),
+        *("DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "LET", "BYPASS", "SURROGATE", "WEIGHT", "PENALTY"),
         *("REDUCE", "REQUIRE", "ASSUME", "WAIVE"),
     }
 )
@@ -248,6 +248,10 @@ class _Builder:
             name, value = tree.children
             return ast.NamedArgument(self._name(name), self.expr(value), self._span(tree))
         return ast.Argument(tree.data, self.expr(tree.children[-1]), self._span(tree))
+
+    def let(self, tree: _Tree) -> ast.Let:
+        name, body = tree.children
+        return ast.Let(self._name(name), self.body(body), self._span(tree))
 
     def bypass(self, tree: _Tree) -> ast.Bypass:
         condition, value = tree.children

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from fibc.ir.interval import Interval
-from fibc.ir.scalar import Binary, Const, Count, Negate, Param, Scalar, bounds
+from fibc.ir.scalar import Binary, ByAdvantage, Const, Count, Negate, Param, Scalar, bounds
 from fibc.resolved import ResolvedParam
 from fibc.typed import TypedParam
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import Space
+
+
+BY_ADVANTAGE = "by_advantage"
+NOTHING: Mapping[str, Space] = MappingProxyType({})
 
 
 class BadExpressionError(Exception):
@@ -108,39 +114,57 @@ class Quantities:
 
     # --- expressions ----------------------------------------------------------------------------
 
-    def expr(self, expr: ast.Expr, counts: bool = False) -> tuple[Scalar, Space | None]:
-        """An expression and its space; None for a bare number, which takes the space it meets."""
+    def expr(
+        self, expr: ast.Expr, words: Mapping[str, Space] = NOTHING
+    ) -> tuple[Scalar, Space | None]:
+        """An expression and its space; None for a bare number, which takes the space it meets.
+
+        Args:
+            words: what is known of a cell besides parameters (`size`, `tokens`, `budget`);
+                `by_advantage` says that the quantity may depend on the sign of the advantage.
+        """
         match expr:
             case ast.Number(value, _):
                 return Const(value), None
             case ast.Reference("inf", _):
                 return Const(math.inf), None
+            case ast.Reference(name, _) if name in words:
+                return Count(name), words[name]
             case ast.Reference(("size" | "tokens") as name, span):
-                if not counts:
-                    self.error(
-                        "FIB101",
-                        f"`{name}` counts the members of a cell; a budget does not depend on it",
-                        span,
-                        "only `k = ...` may use it",
-                    )
-                    raise BadExpressionError
-                return Count(name), Space.PURE
+                self.error(
+                    "FIB101",
+                    f"`{name}` counts the members of a cell; a budget does not depend on it",
+                    span,
+                    "only `k = ...` may use it",
+                )
+                raise BadExpressionError
+            case ast.Reference("budget", span) if "budget" not in self.declared:
+                self.error(
+                    "FIB101",
+                    "there is no `budget` at this level",
+                    span,
+                    "say what it is: `budget per cell { NAME: 0.1, else: 0.05 }`",
+                )
+                raise BadExpressionError
             case ast.Reference(name, span):
                 if name not in self.declared:
-                    known = [*self.declared, *(("size", "tokens") if counts else ())]
+                    known = [*self.declared, *(w for w in words if w != BY_ADVANTAGE)]
                     self.error("FIB101", f"unknown name `{name}`", span, nearest(name, known))
                     raise BadExpressionError
                 return Param(name), self.declared[name].space
             case ast.Negative(operand, _):
-                scalar, space = self.expr(operand, counts)
+                scalar, space = self.expr(operand, words)
                 return Negate(scalar), space
+            case ast.Call(function, _, _, span) if function.text == BY_ADVANTAGE:
+                return self.by_advantage(expr, words)
             case ast.Call(function, span=span):
                 if function.text != "ratio":
+                    known = ["ratio", *([BY_ADVANTAGE] if BY_ADVANTAGE in words else [])]
                     self.error(
                         "FIB101",
                         f"unknown function `{function.text}`",
                         function.span,
-                        nearest(function.text, ["ratio"]),
+                        nearest(function.text, known),
                     )
                 else:
                     self.error(
@@ -151,11 +175,44 @@ class Quantities:
                     )
                 raise BadExpressionError
             case ast.Binary():
-                return self.binary(expr, counts)
+                return self.binary(expr, words)
 
-    def binary(self, expr: ast.Binary, counts: bool) -> tuple[Scalar, Space | None]:
-        left, a = self.expr(expr.left, counts)
-        right, b = self.expr(expr.right, counts)
+    def by_advantage(
+        self, call: ast.Call, words: Mapping[str, Space]
+    ) -> tuple[Scalar, Space | None]:
+        """`by_advantage(a, b)`: a where the advantage is >= 0, else b."""
+        if BY_ADVANTAGE not in words:
+            self.error(
+                "FIB209",
+                "there is no advantage here",
+                call.span,
+                "only what a gate is given may depend on it",
+            )
+            raise BadExpressionError
+        if len(call.arguments) != 2 or call.over is not None:
+            self.error(
+                "FIB302",
+                "`by_advantage` takes two quantities",
+                call.span,
+                "write `by_advantage(a, b)`: a where the advantage is >= 0, b where it is < 0",
+            )
+            raise BadExpressionError
+        (up, a), (down, b) = (self.expr(argument, words) for argument in call.arguments)
+        if a is not None and b is not None and a is not b:
+            self.error(
+                "FIB302",
+                f"one of the two is a {a}, the other one a {b}",
+                call.span,
+                "give both in one space",
+            )
+            raise BadExpressionError
+        return ByAdvantage(up, down), a or b
+
+    def binary(
+        self, expr: ast.Binary, words: Mapping[str, Space]
+    ) -> tuple[Scalar, Space | None]:
+        left, a = self.expr(expr.left, words)
+        right, b = self.expr(expr.right, words)
         scalar = Binary(expr.operator, left, right)
         if expr.operator == "/" and right == Const(0.0):
             self.error("FIB302", "division by zero", expr.span, "mend the divisor")

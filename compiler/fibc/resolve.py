@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Literal, TypeVar, cast
 
+from fibc.gates.rule import GateRule
 from fibc.resolved import ReduceStep, Resolved, ResolvedGate, ResolvedParam
-from fibdsl.builtins import CELL_COUNTS, GATES, MODIFIERS, REDUCTIONS
+from fibdsl.builtins import CELL_COUNTS, MODIFIERS, REDUCTIONS
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.syntax import ast
 from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Channels, Level, Signal, Space
@@ -16,21 +18,33 @@ from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Channels, Level, Signal, Spac
 BATCH_TENSORS = frozenset(
     {"logp", "old_logp", "advantages", "mask", "cu_seqlens", "rollout_logp", "ref_logp"}
 )
-RESERVED_PARAMS = frozenset({"inf", "k", "ratio", *CELL_COUNTS})
+RESERVED_PARAMS = frozenset({"inf", "k", "ratio", "budget", *CELL_COUNTS})
+
+_TOKEN_STATEMENTS = (ast.Let, ast.Bypass, ast.Surrogate, ast.Weight, ast.Penalty)
 
 Node = TypeVar("Node", bound=ast.Statement)
 
 
-def resolve(objective: ast.Objective, diagnostics: Diagnostics) -> Resolved | None:
+def resolve(
+    objective: ast.Objective, gates: Mapping[str, GateRule], diagnostics: Diagnostics
+) -> Resolved | None:
     """`objective` with its names resolved, or None when a statement it cannot do without is
     missing or unusable. Findings go to `diagnostics`."""
-    return _Resolver(objective, diagnostics).run()
+    return _Resolver(objective, gates, diagnostics).run()
 
 
 class _Resolver:
-    def __init__(self, objective: ast.Objective, diagnostics: Diagnostics) -> None:
+    def __init__(
+        self,
+        objective: ast.Objective,
+        rules: Mapping[str, GateRule],
+        diagnostics: Diagnostics,
+    ) -> None:
         self.objective = objective
+        self.rules = rules
         self.diagnostics = diagnostics
+        self.summed: set[str] = set()
+        self.budgets: dict[str, ast.PerCell] = {}
 
     def run(self) -> Resolved | None:
         doc = self.only(ast.Doc, needed=False)
@@ -38,7 +52,11 @@ class _Resolver:
         params = self.params(signal[0].space if signal else Space.PURE)
         levels = self.levels()
         reduce_statement = self.only(ast.Reduce, "reduce mean over token")
-        if not self.all(ast.At):
+        after = self.after()
+        token = self.token_statements()
+        # What a token adds may be said without a gate; G is then its ratio.
+        gated = bool(self.all(ast.At)) or any(isinstance(s, ast.Surrogate) for s in token)
+        if not gated:
             self.diagnostics.add(
                 "FIB105",
                 f"objective `{self.objective.name.text}` gates no level",
@@ -48,6 +66,10 @@ class _Resolver:
         if levels is None:
             return None
         gates, aggregates = self.gates(levels)
+        if not gates and not self.all(ast.At):
+            span = self.objective.name.span
+            rule = self.rules["pass"]
+            gates = {TOKEN: ResolvedGate(rule, "base", (), {}, None, False, span, span)}
         steps = self.reduce(reduce_statement, levels) if reduce_statement else ()
         requires = self.requires(levels)
         if signal is None:
@@ -60,7 +82,12 @@ class _Resolver:
             levels,
             gates,
             aggregates,
+            frozenset(self.summed),
+            self.budgets,
+            after,
+            token,
             steps,
+            self.divisors(reduce_statement),
             requires,
             self.objective.name.span,
             reduce_statement.span if reduce_statement else self.objective.name.span,
@@ -75,10 +102,7 @@ class _Resolver:
         """The one statement of a kind; a second one, or none where one is needed, is an error."""
         found = self.all(kind)
         word = "signal" if kind is ast.SignalStatement else kind.__name__.lower()
-        for extra in found[1:]:
-            self.diagnostics.add(
-                "FIB103", f"a second `{word}`", extra.span, "an objective has one; delete this one"
-            )
+        self.once(found, word)
         if needed and not found:
             self.diagnostics.add(
                 "FIB105",
@@ -87,6 +111,43 @@ class _Resolver:
                 f"add one, for example `{example}`",
             )
         return found[0] if found else None
+
+    def once(self, found: list[Node], word: str) -> None:
+        for extra in found[1:]:
+            self.diagnostics.add(
+                "FIB103", f"a second `{word}`", extra.span, "an objective has one; delete this one"
+            )
+
+    def token_statements(
+        self,
+    ) -> tuple[ast.Let | ast.Bypass | ast.Surrogate | ast.Weight | ast.Penalty, ...]:
+        """The statements about single tokens."""
+        self.once(self.all(ast.Surrogate), "surrogate")
+        self.once(self.all(ast.Weight), "weight")
+        self.once(self.all(ast.Penalty), "penalty")
+        return tuple(s for s in self.objective.statements if isinstance(s, _TOKEN_STATEMENTS))
+
+    def after(self) -> ResolvedGate | None:
+        """The gate after which signals are aggregated."""
+        statements = self.all(ast.SignalStatement)
+        if not statements or statements[0].after is None:
+            return None
+        statement = statements[0]
+        assert statement.after is not None
+        gate = self.called(TOKEN, "base", statement.after, statement.modifiers, [TOKEN])
+        if gate is not None and gate.rule.neighbours:
+            self.diagnostics.add(
+                "FIB401",
+                f"`{gate.rule.name}` looks at whole cells, and there are none before `levels`",
+                statement.after.span,
+                "let it be the gate of a level",
+            )
+            return None
+        return gate
+
+    def divisors(self, statement: ast.Reduce | None) -> dict[int, ast.Expr]:
+        steps = statement.steps if statement is not None else ()
+        return {i: step.divisor for i, step in enumerate(steps) if step.divisor is not None}
 
     def word(self, name: ast.Name, known: Iterable[str], what: str, code: str = "FIB106") -> bool:
         choices = list(known)
@@ -239,6 +300,8 @@ class _Resolver:
             for clause in at.clauses:
                 if isinstance(clause, ast.Aggregate):
                     self.aggregate(level, clause, names, aggregates)
+                elif isinstance(clause, ast.PerCell):
+                    self.budget(levels[names.index(level)], clause)
                 elif level in gates:
                     self.diagnostics.add(
                         "FIB103",
@@ -255,7 +318,7 @@ class _Resolver:
     def aggregate(
         self, level: str, clause: ast.Aggregate, names: list[str], aggregates: dict[str, str]
     ) -> None:
-        good = self.word(clause.reduction, ["mean"], "aggregate")
+        good = self.word(clause.reduction, REDUCTIONS, "aggregate")
         if not self.level(clause.over, names) or not good:
             return
         if level in aggregates:
@@ -271,29 +334,71 @@ class _Resolver:
             )
         else:
             aggregates[level] = clause.over.text
+            if clause.reduction.text == "sum":
+                self.summed.add(level)
+
+    def budget(self, level: Level, clause: ast.PerCell) -> None:
+        """The budgets of the cells of a level, by their names."""
+        if level.name in self.budgets:
+            self.diagnostics.add(
+                "FIB103", f"a second `budget` at `{level.name}`", clause.span, "delete this one"
+            )
+            return
+        if level.key is None:
+            self.diagnostics.add(
+                "FIB203",
+                f"the cells of `{level.name}` have no names, because the level has no key",
+                clause.span,
+                "give budgets to the cells of a level `by KEY`",
+            )
+            return
+        seen: set[str | None] = set()
+        for entry in clause.entries:
+            name = entry.name.text if entry.name else None
+            if name in seen:
+                self.diagnostics.add(
+                    "FIB103",
+                    f"a second budget for `{name or 'else'}`",
+                    entry.span,
+                    "a cell has one budget; delete this one",
+                )
+            seen.add(name)
+        self.budgets[level.name] = clause
 
     def gate(self, level: str, clause: ast.GateClause, names: list[str]) -> ResolvedGate | None:
-        gate = clause.gate
+        found = self.called(level, clause.role, clause.gate, clause.modifiers, names)
+        return replace(found, span=clause.span) if found is not None else None
+
+    def called(
+        self,
+        level: str,
+        role: Literal["base", "fiber"],
+        gate: ast.Gate,
+        modifiers: tuple[ast.Name, ...],
+        names: list[str],
+    ) -> ResolvedGate | None:
+        """A gate as it is written: its rule and what it is given."""
         pessimistic = False
-        for modifier in clause.modifiers:
+        for modifier in modifiers:
             if self.word(modifier, MODIFIERS, "modifier", "FIB102"):
                 if pessimistic:
                     self.diagnostics.add(
                         "FIB103", "a second `pessimistic`", modifier.span, "delete it"
                     )
                 pessimistic = True
-        if not self.word(gate.name, GATES, "gate", "FIB102"):
+        if not self.word(gate.name, self.rules, "gate", "FIB102"):
             return None
-        rule = GATES[gate.name.text]
-        if pessimistic and not rule.budgets:
+        rule = self.rules[gate.name.text]
+        if pessimistic and len(rule.cases) == 1 and rule.pieces:
             self.diagnostics.add(
                 "FIB401",
                 f"`pessimistic` has no effect on `{rule.name}`, which has no bound",
-                clause.modifiers[0].span,
+                modifiers[0].span,
                 "delete it",
             )
+        plain = [p.name for p in rule.parameters if p.space is not None]
         positional: list[ast.Argument] = []
-        steepness: ast.Expr | None = None
+        named: dict[str, ast.Expr] = {}
         over: str | None = None
         for argument in gate.arguments:
             if isinstance(argument, ast.Argument):
@@ -317,26 +422,20 @@ class _Resolver:
                             argument.level.span,
                             "the budget is shared by the members of a coarser cell",
                         )
-            elif not rule.steepness:
+            elif not plain:
                 self.diagnostics.add(
                     "FIB401",
                     f"`{rule.name}` takes no `{argument.name.text}`",
                     argument.span,
                     "delete it; only `rollback` has a steepness `k`",
                 )
-            elif self.word(argument.name, ["k"], "argument"):
-                if steepness is not None:
-                    self.diagnostics.add("FIB103", "a second `k`", argument.span, "delete it")
-                steepness = argument.value
+            elif self.word(argument.name, plain, "argument"):
+                name = argument.name.text
+                if name in named:
+                    self.diagnostics.add("FIB103", f"a second `{name}`", argument.span, "delete it")
+                named[name] = argument.value
         return ResolvedGate(
-            rule,
-            clause.role,
-            tuple(positional),
-            steepness,
-            over,
-            pessimistic,
-            clause.span,
-            gate.span,
+            rule, role, tuple(positional), named, over, pessimistic, gate.span, gate.span
         )
 
     # --- reduce and require ---------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fibdsl.builtins import GateRule
+from fibc.gates.rule import GateRule
+from fibc.ir.scalar import Scalar
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import Channels, Level, Signal, Space
@@ -25,7 +26,7 @@ class ResolvedGate:
     rule: GateRule
     role: Literal["base", "fiber"]
     arguments: tuple[ast.Argument, ...]
-    steepness: ast.Expr | None
+    named: dict[str, ast.Expr]
     over: str | None
     pessimistic: bool
     span: Span
@@ -34,14 +35,23 @@ class ResolvedGate:
 
 @dataclass(frozen=True, slots=True)
 class ReduceStep:
-    """One step of `reduce`, outermost first: a mean or a sum over the cells of `level`."""
+    """One step of `reduce`, outermost first: a mean or a sum over the cells of `level`, divided by
+    something besides."""
 
     reduction: Literal["mean", "sum"]
     level: str
+    divisor: Scalar | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
+    """An objective whose names are things.
+
+    Attributes:
+        token: the statements about single tokens, in order.
+        divisors: what steps of `reduce` are divided by, by their place.
+    """
+
     name: str
     doc: str
     params: dict[str, ResolvedParam]
@@ -50,7 +60,12 @@ class Resolved:
     levels: tuple[Level, ...]
     gates: dict[str, ResolvedGate]
     aggregates: dict[str, str]
+    summed: frozenset[str]
+    budgets: dict[str, ast.PerCell]
+    after: ResolvedGate | None
+    token: tuple[ast.Let | ast.Bypass | ast.Surrogate | ast.Weight | ast.Penalty, ...]
     reduce: tuple[ReduceStep, ...]
+    divisors: dict[int, ast.Expr]
     requires: tuple[ast.Require, ...]
     span: Span
     reduce_span: Span

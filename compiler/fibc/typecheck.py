@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from dataclasses import replace
 
-from fibc.ir.interval import Interval
+from fibc.analysis.proofs.enclosure import doubts
+from fibc.gates.define import TOKEN_CONTEXT
+from fibc.gates.rule import GateRule, Parameter
+from fibc.gates.use import at_level, cell_budget_name, gate_inputs
+from fibc.ir.expression import Call, Expr, Input, show
+from fibc.ir.interval import Interval, hull
 from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Scalar, bounds, counted
 from fibc.promises import typed_promises
-from fibc.quantities import BadExpressionError, Quantities
-from fibc.resolved import Resolved, ResolvedGate
-from fibc.typed import Budget, TypedGate, TypedObjective
+from fibc.quantities import BY_ADVANTAGE, BadExpressionError, Quantities
+from fibc.resolved import ReduceStep, Resolved, ResolvedGate
+from fibc.token_statements import token_statements
+from fibc.typed import Budget, CellBudget, TypedGate, TypedObjective
+from fibdsl.builtins import CELL_COUNTS
 from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import TOKEN, Channels, Signal, Space
+
+_COUNTS = dict.fromkeys(CELL_COUNTS, Space.PURE)
 
 
 def typecheck(resolved: Resolved, diagnostics: Diagnostics) -> TypedObjective | None:
@@ -35,6 +47,7 @@ class _Checker(Quantities):
         # A param whose own range is wrong was reported; uses of it are not reported again.
         for name in self.spec.params:
             self.ranges.setdefault(name, Interval(0.0, math.inf, True, True))
+        budgets = self.cell_budgets()
         gates = {}
         for level in self.names:
             if level in self.spec.gates:
@@ -43,6 +56,13 @@ class _Checker(Quantities):
                     gates[level] = gate
         if not any(d.code in _INCOMPLETE for d in self.diagnostics.found):
             self.hierarchy()
+        after = self.gate(TOKEN, self.spec.after, after=True) if self.spec.after else None
+        token = token_statements(self.spec, self)
+        steps = tuple(
+            replace(step, divisor=self.divisor(self.spec.divisors[i])) if i in self.spec.divisors
+            else step
+            for i, step in enumerate(self.spec.reduce)
+        )
         promises = typed_promises(self.spec.requires, self)
         if self.diagnostics.has_errors:
             return None
@@ -60,33 +80,223 @@ class _Checker(Quantities):
             spec.levels,
             gates,
             aggregates,
-            spec.reduce,
+            steps,
             promises,
             spec.span,
             spec.reduce_span,
+            after,
+            spec.summed,
+            budgets,
+            *token,
         )
+
+    def divisor(self, expr: ast.Expr) -> Scalar | None:
+        """What a step of `reduce` is divided by: a positive number."""
+        try:
+            scalar, space = self.expr(expr)
+            if space not in (None, Space.PURE):
+                raise self.bad(
+                    "FIB301",
+                    f"a sum is divided by a pure number, and this is a {space}",
+                    expr.span,
+                    "declare the parameter `: pure`",
+                )
+            self.positive(scalar, expr.span, "divisor")
+        except BadExpressionError:
+            return None
+        return scalar
 
     # --- gates ----------------------------------------------------------------------------------
 
-    def gate(self, level: str, gate: ResolvedGate) -> TypedGate | None:
+    def gate(self, level: str, gate: ResolvedGate, after: bool = False) -> TypedGate | None:
         good = True
         if gate.rule.neighbours:
             good = self.neighbours(level, gate)
-        budget = None
-        steepness = None
+        good = self.context(level, gate, after) and good
+        arguments: dict[str, Budget] = {}
         try:
-            budget = self.budget(level, gate)
+            arguments |= self.positional(level, gate)
         except BadExpressionError:
             good = False
         try:
-            steepness = self.steepness(level, gate)
+            arguments |= self.named(level, gate, arguments)
         except BadExpressionError:
             good = False
         if not good:
             return None
-        return TypedGate(
-            gate.rule, gate.role, budget, steepness, gate.over, gate.pessimistic, gate.span
+        typed = TypedGate(
+            gate.rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span
         )
+        return typed if self.defined(level, gate, typed) else None
+
+    def context(self, level: str, gate: ResolvedGate, after: bool) -> bool:
+        """Whether the gate looks at nothing that is not where it stands."""
+        rule = gate.rule
+        wanted = self.spec.signal.space
+        if rule.signal is not None and rule.signal is not wanted:
+            self.error(
+                "FIB304",
+                f"`{rule.name}` gates a {rule.signal}, and the signal here is a {wanted}",
+                gate.gate_span,
+                f"use `signal {'log_ratio' if rule.signal is Space.LOG else 'ratio'}`",
+            )
+            return False
+        counts = [name for name in rule.inputs if name in CELL_COUNTS]
+        if counts and level == TOKEN:
+            self.error(
+                "FIB406",
+                f"`{rule.name}` counts the members of a cell (`{counts[0]}`), and a token has none",
+                gate.gate_span,
+                "use it at a coarser level",
+            )
+            return False
+        tokens = [name for name in rule.inputs if name in TOKEN_CONTEXT]
+        if tokens and (level != TOKEN or after):
+            self.error(
+                "FIB209",
+                f"`{rule.name}` looks at `{tokens[0]}` of a token, and stands at "
+                + (f"`{level}`" if level != TOKEN else "the signal"),
+                gate.gate_span,
+                "use it at `token`",
+            )
+            return False
+        return True
+
+    def positional(self, level: str, gate: ResolvedGate) -> dict[str, Budget]:
+        """The arguments without a name: budgets, or of a gate without any its plain numbers."""
+        rule, arguments = gate.rule, gate.arguments
+        if rule.pieces or rule.neighbours:
+            budget = self.budget(level, gate)
+            return {} if budget is None else {rule.budgets[0]: budget}
+        left = list(arguments)
+        found: dict[str, Budget] = {}
+        budgets = bool(rule.budgets)
+        for parameter in rule.parameters:
+            if parameter.name in gate.named or (parameter.space is not None and budgets):
+                continue
+            if not left:
+                if parameter.default is None:
+                    raise self.bad(
+                        "FIB401",
+                        f"`{rule.name}` needs `{parameter.name}`",
+                        gate.gate_span,
+                        f"write {_usage(rule)}",
+                    )
+                continue
+            argument = left.pop(0)
+            if parameter.space is not None:
+                found[parameter.name] = self.plain(level, rule, parameter, argument)
+                continue
+            if argument.kind == "value":
+                bound = self.bound(level, argument)
+                found[parameter.name] = Budget(bound, bound)
+            elif argument.kind == "upper" and left and left[0].kind == "lower":
+                found[parameter.name] = Budget(
+                    self.bound(level, argument), self.bound(level, left.pop(0))
+                )
+            else:
+                raise self.bad(
+                    "FIB401",
+                    f"`{parameter.name}` of `{rule.name}` is one budget for both sides, or a pair",
+                    argument.span,
+                    "write `0.2` or `+0.2, -0.1`",
+                )
+        if left:
+            raise self.bad(
+                "FIB401",
+                f"`{rule.name}` takes no further argument",
+                left[0].span,
+                f"write {_usage(rule)}",
+            )
+        return found
+
+    def named(
+        self, level: str, gate: ResolvedGate, given: dict[str, Budget]
+    ) -> dict[str, Budget]:
+        """Plain numbers given by name, and the defaults of those that are not given."""
+        rule = gate.rule
+        k = rule.steepness
+        if k is not None:
+            steepness = self.steepness(level, gate, k)
+            return {k.name: Budget(steepness, steepness)}
+        found: dict[str, Budget] = {}
+        for parameter in rule.parameters:
+            name = parameter.name
+            if name in gate.named:
+                if name in given:
+                    raise self.bad(
+                        "FIB103", f"a second `{name}`", gate.named[name].span, "delete one of them"
+                    )
+                argument = ast.Argument("value", gate.named[name], gate.named[name].span)
+                found[name] = self.plain(level, rule, parameter, argument)
+            elif name not in given:
+                if parameter.default is None:
+                    raise self.bad(
+                        "FIB401",
+                        f"`{rule.name}` needs `{name}`",
+                        gate.gate_span,
+                        f"write {_usage(rule)}",
+                    )
+                scalar = _scalar(parameter.default)
+                found[name] = Budget(scalar, scalar)
+        return found
+
+    def plain(
+        self, level: str, rule: GateRule, parameter: Parameter, argument: ast.Argument
+    ) -> Budget:
+        """A number of the space that a gate wants."""
+        if argument.kind == "upper":
+            raise self.bad(
+                "FIB401",
+                f"`{parameter.name}` of `{rule.name}` is a number, and `+` begins a pair of "
+                "budgets",
+                argument.span,
+                "write it without the sign",
+            )
+        words = {**({} if level == TOKEN else _COUNTS), BY_ADVANTAGE: Space.PURE}
+        scalar, space = self.expr(argument.value, words)
+        if argument.kind == "lower":
+            scalar = Negate(scalar)
+        if space is not None and space is not parameter.space:
+            raise self.bad(
+                "FIB301",
+                f"`{parameter.name}` of `{rule.name}` is a {parameter.space}, and this is a "
+                f"{space}",
+                argument.value.span,
+                f"declare the parameter `: {parameter.space}`",
+            )
+        return Budget(scalar, scalar)
+
+    def defined(self, level: str, gate: ResolvedGate, typed: TypedGate) -> bool:
+        """Whether the gate has a value whatever it is given; pieces always have one."""
+        if typed.rule.pieces:
+            return True
+        for sign in (1, -1):
+            inputs = gate_inputs(typed, self.ranges, sign)
+            for case in typed.rule.cases:
+                expressions = [e for e in (case.condition, case.value) if e is not None]
+                whole = Call("where", (expressions[0], expressions[-1], Const(0.0)))
+                for function, argument, found in doubts(
+                    whole if len(expressions) > 1 else expressions[0], {}, inputs
+                ):
+                    shown = show(argument, typed.rule.inputs)
+                    self.doubt(function, shown, found, gate.gate_span)
+                    return False
+        return True
+
+    def doubt(self, function: str, shown: str, found: Interval, span: Span) -> None:
+        what = {"/": "divides by", "log": "takes the log of", "sqrt": "takes the root of"}
+        self.error(
+            "FIB305",
+            f"this {what[function]} `{shown}`, which can be anything in {found}",
+            span,
+            f"keep it away from 0 with `max({shown}, 1e-8)`, give its parameters ranges, or let a "
+            "case exclude it",
+        )
+
+    def bad(self, code: str, message: str, span: Span, help: str) -> BadExpressionError:
+        self.error(code, message, span, help)
+        return BadExpressionError()
 
     def neighbours(self, level: str, gate: ResolvedGate) -> bool:
         good = True
@@ -151,8 +361,12 @@ class _Checker(Quantities):
         value = argument.value
         if isinstance(value, ast.Call) and value.function.text == "ratio":
             return self.ratio_bound(argument, value)
-        scalar, space = self.expr(value)
         wanted = self.spec.signal.space
+        words = {BY_ADVANTAGE: Space.PURE}
+        if level in self.spec.budgets:
+            words["budget"] = wanted
+        scalar, space = self.expr(value, words)
+        scalar = at_level(scalar, level)
         if space is not None and space is not wanted:
             help = {
                 Space.RATIO: "convert it: `ratio(...)`",
@@ -169,8 +383,15 @@ class _Checker(Quantities):
         return scalar
 
     def ratio_bound(self, argument: ast.Argument, call: ast.Call) -> Scalar:
+        if len(call.arguments) != 1 or call.over is not None:
+            raise self.bad(
+                "FIB303",
+                "`ratio(...)` takes one ratio",
+                call.span,
+                "a pair is written `+ratio(1.2), -ratio(0.8)`",
+            )
         [bound] = call.arguments
-        scalar, space = self.expr(bound)
+        scalar, space = self.expr(bound, {BY_ADVANTAGE: Space.PURE})
         if space not in (None, Space.RATIO):
             self.error(
                 "FIB303",
@@ -203,40 +424,86 @@ class _Checker(Quantities):
         one_scalar = Const(1.0)
         return Binary("-", one_scalar, scalar) if lower else Binary("-", scalar, one_scalar)
 
-    def steepness(self, level: str, gate: ResolvedGate) -> Scalar | None:
-        if not gate.rule.steepness:
-            return None
-        if gate.steepness is None:
-            if level == TOKEN:
-                self.error(
-                    "FIB406",
-                    "a token has no children to take the steepness k from",
+    def steepness(self, level: str, gate: ResolvedGate, k: Parameter) -> Scalar:
+        written = gate.named.get(k.name)
+        if written is None:
+            if k.default is None:
+                raise self.bad(
+                    "FIB401",
+                    f"`{gate.rule.name}` needs `{k.name}`",
                     gate.gate_span,
-                    f"give it: `{gate.rule.name}(..., k = 8)`",
+                    f"write {_usage(gate.rule)}",
                 )
-                raise BadExpressionError
-            return Count("size")
-        scalar, space = self.expr(gate.steepness, counts=True)
+            default = _scalar(k.default)
+            if level == TOKEN and counted(default):
+                raise self.bad(
+                    "FIB406",
+                    f"a token has no children to take the steepness {k.name} from",
+                    gate.gate_span,
+                    f"give it: `{gate.rule.name}(..., {k.name} = 8)`",
+                )
+            return default
+        scalar, space = self.expr(written, {**_COUNTS, BY_ADVANTAGE: Space.PURE})
         if level == TOKEN and counted(scalar):
-            self.error(
+            raise self.bad(
                 "FIB406",
                 "a token has no members to count",
-                gate.steepness.span,
-                f"write a number: `{gate.rule.name}(..., k = 8)`",
+                written.span,
+                f"write a number: `{gate.rule.name}(..., {k.name} = 8)`",
             )
-            raise BadExpressionError
         if space not in (None, Space.PURE):
-            self.error(
+            raise self.bad(
                 "FIB301",
-                f"k is a pure number, and this is a {space}",
-                gate.steepness.span,
+                f"{k.name} is a pure number, and this is a {space}",
+                written.span,
                 "declare the parameter `: pure`",
             )
-            raise BadExpressionError
-        self.positive(scalar, gate.steepness.span, "steepness")
+        self.positive(scalar, written.span, "steepness")
         if math.isinf(bounds(scalar, self.ranges).low):
-            self.error("FIB402", "k is infinite", gate.steepness.span, "use `clip` instead")
-            raise BadExpressionError
+            raise self.bad("FIB402", f"{k.name} is infinite", written.span, "use `clip` instead")
+        return scalar
+
+    # --- cells ----------------------------------------------------------------------------------
+
+    def cell_budgets(self) -> dict[str, CellBudget]:
+        """The budgets of cells, by level; what they can be is known from here on."""
+        found = {}
+        for level in self.spec.levels:
+            clause = self.spec.budgets.get(level.name)
+            if clause is None or level.key is None:
+                continue
+            scalars: dict[str | None, Scalar] = {}
+            for entry in clause.entries:
+                argument = ast.Argument("value", entry.value, entry.value.span)
+                with contextlib.suppress(BadExpressionError):
+                    scalars[entry.name.text if entry.name else None] = self.cell_budget(
+                        level.name, argument
+                    )
+            otherwise = scalars.pop(None, None)
+            entries = {name: s for name, s in scalars.items() if name is not None}
+            found[level.name] = CellBudget(level.key, entries, otherwise, clause.span)
+            every = [*entries.values(), *([otherwise] if otherwise is not None else [])]
+            self.ranges[cell_budget_name(level.name)] = (
+                hull(bounds(s, self.ranges) for s in every)
+                if every
+                else Interval(0.0, math.inf, True, True)
+            )
+        return found
+
+    def cell_budget(self, level: str, argument: ast.Argument) -> Scalar:
+        value = argument.value
+        if isinstance(value, ast.Call) and value.function.text == "ratio":
+            return self.ratio_bound(ast.Argument("upper", value, value.span), value)
+        scalar, space = self.expr(value)
+        wanted = self.spec.signal.space
+        if space not in (None, wanted):
+            raise self.bad(
+                "FIB301",
+                f"a budget at `{level}` is a {wanted}, and this is a {space}",
+                value.span,
+                f"declare the parameter `: {wanted}`",
+            )
+        self.positive(scalar, value.span, "budget")
         return scalar
 
     # --- hierarchy ------------------------------------------------------------------------------
@@ -263,3 +530,23 @@ class _Checker(Quantities):
                     else f"`{name}` deviates from the coarser gated level `{coarsest}`"
                 )
                 self.error("FIB204", why, gate.span, f"write `{wanted}` here")
+
+
+def _usage(rule: GateRule) -> str:
+    """How a gate is called."""
+    budgets = [p.name for p in rule.parameters if p.space is None]
+    plain = [f"{p.name} = ..." for p in rule.parameters if p.space is not None]
+    return f"`{rule.name}({', '.join([*budgets, *plain])})`"
+
+
+def _scalar(default: Expr) -> Scalar:
+    """The default of a parameter of a gate: numbers and counts."""
+    match default:
+        case Input(index):
+            return Count(list(CELL_COUNTS)[index])
+        case Call(("+" | "-" | "*" | "/") as operator, (left, right)):
+            return Binary(operator, _scalar(left), _scalar(right))
+        case Const():
+            return default
+        case _:
+            raise AssertionError(default)

@@ -43,8 +43,11 @@ def run(options: argparse.Namespace) -> int:
 
     # A witness shows a promise broken only if the spec that breaks it can be evaluated.
     objective = load_spec(options, promises=False)
-    tensors = read_tensors(options.batch, [*_TOKENS, *objective.keys], ["cu_seqlens", TRAJECTORY])
-    batch: dict[str, Any] = {name: tensors[name] for name in _TOKENS}
+    wanted = [*_TOKENS, *objective.tensors]
+    tensors = read_tensors(
+        options.batch, [*wanted, *objective.keys], ["cu_seqlens", TRAJECTORY]
+    )
+    batch: dict[str, Any] = {name: tensors[name] for name in wanted}
     # Rows of equal `trajectory` are pieces of one.
     named = [*objective.keys, *(key for key in (TRAJECTORY,) if key in tensors)]
     batch["keys"] = {key: tensors[key] for key in named}

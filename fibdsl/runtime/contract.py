@@ -35,12 +35,13 @@ class Objective:
     """What a generated module says about itself.
 
     Attributes:
-        loss: (x, advantages, mask, params, levels, normalizer) -> (loss, d loss / d x, values to
-            measure).
-        measure: (x, advantages, mask, params, levels, normalizer, *values) -> (metrics, weights):
-            what each cell adds to each metric, and by level which cells count.
+        loss: (x, advantages, mask, params, levels, normalizer, tensors) -> (loss, d loss / d x,
+            values to measure).
+        measure: (x, advantages, mask, params, levels, normalizer, tensors, *values) -> (metrics,
+            weights): what each cell adds to each metric, and by level which cells count.
         metrics: the level over whose cells each metric is a mean, by its name.
         levels: (name, key or None) from the first level above the token to the coarsest.
+        tensors: of which tensors, besides advantages and the mask, it reads single values.
         outermost: the level whose cells the loss is a mean over, or None.
         whole: the level of which a part taken for the whole is another objective, or None where
             losses of parts of a batch add up.
@@ -51,6 +52,7 @@ class Objective:
     params: dict[str, Parameter]
     levels: tuple[tuple[str, str | None], ...]
     metrics: dict[str, str]
+    tensors: tuple[str, ...]
     outermost: str | None
     whole: str | None
     semantic_hash: str

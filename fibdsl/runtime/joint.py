@@ -56,6 +56,7 @@ class Inputs(NamedTuple):
         parents, sizes: as in `SharedCells`, of cells that were.
         layout: of packed tokens, which row each is in.
         earlier: sums of an earlier pass.
+        tensors: what else the objective reads of each token, by name.
     """
 
     old_logp: Tensor
@@ -68,6 +69,7 @@ class Inputs(NamedTuple):
     sizes: tuple[Tensor, ...]
     layout: BlockLayout | None
     earlier: Sums | None
+    tensors: dict[str, Tensor]
 
 
 class Outputs(NamedTuple):
@@ -95,6 +97,7 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
     objective, layout = setup.objective, given.layout
     mask = binary(given.mask, checks)
     old_logp, advantages, result = given.old_logp, given.advantages, logp.dtype
+    tensors = dict(given.tensors)
     rows: Rows | Blocks
     if layout is None:
         n_rows = logp.shape[0]
@@ -103,6 +106,7 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
         n_rows = layout.cu_seqlens.shape[0] - 1
         rows = Blocks(layout.row, n_rows, setup.ranks)
         logp, old_logp, advantages = map(layout.take, (logp, old_logp, advantages))
+        tensors = {name: layout.take(tensor) for name, tensor in tensors.items()}
         mask = layout.take(mask) & layout.inside()
     parents = given.parents
     if given.ids is not None:
@@ -114,6 +118,10 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
     # `where`, never a product: what is under the mask may be NaN.
     x = torch.where(mask, logp.to(dtype) - old_logp.to(dtype), 0.0)
     advantages = torch.where(mask, advantages.to(dtype), 0.0)
+    wanted = {"logp": logp, "old_logp": old_logp, **tensors}
+    tensors = {
+        name: torch.where(mask, wanted[name].to(dtype), 0.0) for name in objective.tensors
+    }
     if layout is not None:
         # Once, not in each loop over the tokens: indices are looked up and checked.
         x, advantages, weight = kept(x), kept(advantages), kept(weight)
@@ -122,11 +130,13 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
     held: tuple[list[Tensor], list[Tensor]] = ([], [])
     earlier = given.earlier
     here = levels.named(held[0] if setup.keep else None, earlier and earlier[0])
-    loss, grad, values = objective.loss(x, advantages, weight, params, here, normalizer)
+    loss, grad, values = objective.loss(x, advantages, weight, params, here, normalizer, tensors)
     metrics = loss.new_zeros(0)
     if setup.wanted or setup.keep:
         here = levels.named(held[1] if setup.keep else None, earlier and earlier[1])
-        measured = objective.measure(x, advantages, weight, params, here, normalizer, *values)
+        measured = objective.measure(
+            x, advantages, weight, params, here, normalizer, tensors, *values
+        )
         if setup.wanted:
             counted = summed(*measured, setup.wanted)
             if setup.ranks is not None:

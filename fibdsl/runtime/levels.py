@@ -50,6 +50,10 @@ class Level:
         """`collects` of one value."""
         return self.collects(values)[0]
 
+    def common(self, values: Tensor) -> Tensor:
+        """The positive value that all children of a cell have; 0 where there is none."""
+        raise NotImplementedError
+
     def pull(self, derivatives: Tensor) -> Tensor:
         """The transpose of `sum`; that of `lift` is `collect`."""
         return self.lift(derivatives)
@@ -79,6 +83,9 @@ class Rows(Level):
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
         return [v.sum(-1) for v in values]
 
+    def common(self, values: Tensor) -> Tensor:
+        return values.amax(-1)
+
     def lift(self, values: Tensor) -> Tensor:
         return kept(values).unsqueeze(-1)
 
@@ -92,6 +99,9 @@ class Blocks(Level):
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
         return summed_by(self.row, self.cells, [v.sum(-1) for v in values])
+
+    def common(self, values: Tensor) -> Tensor:
+        return largest_by(self.row, self.cells, values.amax(-1))
 
     def lift(self, values: Tensor) -> Tensor:
         return kept(values[self.row]).unsqueeze(-1)
@@ -112,6 +122,9 @@ class Cells(Level):
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
         return summed_by(self.parent.reshape(-1), self.cells, [v.reshape(-1) for v in values])
 
+    def common(self, values: Tensor) -> Tensor:
+        return largest_by(self.parent.reshape(-1), self.cells, values.reshape(-1))
+
     def lift(self, values: Tensor) -> Tensor:
         return kept(values)[self.parent]
 
@@ -127,6 +140,9 @@ class Pieces(Level):
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
         return self.pieces.sums(*self.rows.sums(*values))
 
+    def common(self, values: Tensor) -> Tensor:
+        return self.pieces.common(self.rows.common(values))
+
     def lift(self, values: Tensor) -> Tensor:
         return self.rows.lift(self.pieces.lift(values))
 
@@ -141,6 +157,9 @@ class Exchanged(Level):
 
     def sums(self, *values: Tensor) -> Sequence[Tensor]:
         return self.between.reduced(torch.stack([*self.own.sums(*values)])).unbind()
+
+    def common(self, values: Tensor) -> Tensor:
+        return self.between.largest(self.own.common(values))
 
     def lift(self, values: Tensor) -> Tensor:
         return self.own.lift(values)
@@ -162,6 +181,9 @@ class Kept(Level):
     def collects(self, *values: Tensor) -> Sequence[Tensor]:
         return self.level.collects(*values)
 
+    def common(self, values: Tensor) -> Tensor:
+        return self.level.common(values)
+
     def lift(self, values: Tensor) -> Tensor:
         return self.level.lift(values)
 
@@ -180,6 +202,9 @@ class Earlier(Level):
     def collects(self, *values: Tensor) -> Sequence[Tensor]:
         return self.level.sums(*values)
 
+    def common(self, values: Tensor) -> Tensor:
+        return self.level.common(values)
+
     def lift(self, values: Tensor) -> Tensor:
         return self.level.lift(values)
 
@@ -196,6 +221,11 @@ def summed_by(cell: Tensor, cells: int, values: Sequence[Tensor]) -> Sequence[Te
         # The one sum by index that Inductor leaves to torch; its own adds as threads arrive.
         return [v.new_zeros(cells).scatter_reduce(0, cell, v, "sum") for v in values]
     return [v.new_zeros(cells).index_add(0, cell, v) for v in values]
+
+
+def largest_by(cell: Tensor, cells: int, values: Tensor) -> Tensor:
+    """Of values (n,), none below 0, the largest in each cell, (cells,)."""
+    return values.new_zeros(cells).scatter_reduce(0, cell, values, "amax")
 
 
 def present(count: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def _expect_large(logp: Tensor, given: Inputs) -> None:
     that the compiler sees it decides, for all later ones too, whether loops are worth threads."""
     rows, width = 256, 1024
     tokens, lines = rows * width, {0: rows, 1: width}
-    arrays = (logp, given.old_logp, given.advantages, given.mask)
+    arrays = (logp, given.old_logp, given.advantages, given.mask, *given.tensors.values())
     ids = (given.ids or {}).values()
     sizes = [(t, lines) for t in (*arrays, *ids)]
     if given.layout is not None:
@@ -253,6 +253,8 @@ class FusedLoss(torch.nn.Module):
         mask: Tensor,
         keys: Mapping[str, Tensor] | None = None,
         *,
+        rollout_logp: Tensor | None = None,
+        ref_logp: Tensor | None = None,
         cu_seqlens: Tensor | BlockLayout | None = None,
         normalizers: Mapping[str, float | Tensor] | None = None,
         whole_cells: bool = False,
@@ -271,6 +273,9 @@ class FusedLoss(torch.nn.Module):
                 `logp`. Ids of levels finer than the trajectory count within it. Ids the
                 objective has no level for are not looked at. `trajectory`, (B,): rows of equal ids
                 are pieces of one trajectory.
+            rollout_logp: the log-probabilities that the inference engine reported, shape of `logp`;
+                needed where the objective looks at it (`objective.tensors`), else not looked at.
+            ref_logp: those of a reference policy, likewise.
             cu_seqlens: for packed tensors: int32 or int64 (B + 1,), row offsets from 0 to N; or
                 the `block_layout` of these, made once for several calls on a batch.
             normalizers: where the batch is part of a larger one: the number of outermost cells
@@ -301,7 +306,10 @@ class FusedLoss(torch.nn.Module):
                 self._refuse_aggregates(aggregates, normalizers, whole_cells)
 
         tokens = logp, old_logp, advantages, mask
-        call = self._call(refuse, *tokens, keys, cu_seqlens, normalizers, False, aggregates)
+        given = {"rollout_logp": rollout_logp, "ref_logp": ref_logp}
+        call = self._call(
+            refuse, *tokens, keys, cu_seqlens, normalizers, False, aggregates, given
+        )
         out = self._run(call)
         loss = out.loss
         if logp.requires_grad and torch.is_grad_enabled():
@@ -320,6 +328,8 @@ class FusedLoss(torch.nn.Module):
         mask: Tensor,
         keys: Mapping[str, Tensor] | None = None,
         *,
+        rollout_logp: Tensor | None = None,
+        ref_logp: Tensor | None = None,
         cu_seqlens: Tensor | BlockLayout | None = None,
         stale: bool = False,
         whole_cells: bool = False,
@@ -354,9 +364,9 @@ class FusedLoss(torch.nn.Module):
                     "has no effect; call it on parts with normalizers"
                 )
 
-        call = self._call(
-            refuse, logp, old_logp, advantages, mask, keys, cu_seqlens, None, keep_aggregates, None
-        )
+        tokens = logp, old_logp, advantages, mask
+        given = {"rollout_logp": rollout_logp, "ref_logp": ref_logp}
+        call = self._call(refuse, *tokens, keys, cu_seqlens, None, keep_aggregates, None, given)
         out = self._run(call)
         named = self._named(out.metrics)
         if stale:
@@ -433,6 +443,7 @@ class FusedLoss(torch.nn.Module):
         normalizers: Mapping[str, float | Tensor] | None,
         keep: bool,
         earlier: Aggregates | None,
+        others: Mapping[str, Tensor | None],
     ) -> _Call:
         """Checks the arguments, on all ranks together, and numbers the cells that are shared."""
         objective, ranks = self.objective, None if earlier is not None else self._ranks
@@ -443,14 +454,18 @@ class FusedLoss(torch.nn.Module):
         facts = (0,) * len(_COMMON)
         ids: dict[str, Tensor] | None = None
         own: OwnCells | None = None
+        extra: dict[str, Tensor] = {}
         try:
             refuse()
+            extra = self._extra(others)
             if ranks is not None and isinstance(logp, Tensor) and logp.numel() == 0:
                 # A rank without rows takes part with one that is all mask.
                 logp, old_logp, advantages, mask, keys, cu_seqlens = _nothing(
                     logp, old_logp, advantages, keys, cu_seqlens
                 )
+                extra = {name: torch.zeros_like(logp) for name in extra}
             tokens = {"logp": logp, "old_logp": old_logp, "advantages": advantages, "mask": mask}
+            tokens |= extra
             check_tokens(tokens, cu_seqlens is not None)
             normalizer = self._normalizer(normalizers, logp.device)
             layout = None if cu_seqlens is None else layout_of(cu_seqlens, logp)
@@ -475,14 +490,16 @@ class FusedLoss(torch.nn.Module):
         if own is not None:
             cells = numbered(own, ranks) if earlier is None else numbered_as(own, earlier.cells)
         sharing = cells.sharing if cells is not None else sharing_of(objective, keys, several)
-        if len({logp.dtype, old_logp.dtype, advantages.dtype}) > 1:
+        if len({t.dtype for t in (logp, old_logp, advantages, *extra.values())}) > 1:
             # Mixed types would each be a graph of their own.
-            dtype = _promoted(logp, old_logp, advantages)
+            dtype = _promoted(logp, old_logp, advantages, *extra.values())
             logp, old_logp, advantages = (t.to(dtype) for t in (logp, old_logp, advantages))
+            extra = {name: t.to(dtype) for name, t in extra.items()}
         if layout is not None:
             logp, old_logp, advantages, mask = map(
                 padded_to_block, (logp, old_logp, advantages, mask)
             )
+            extra = {name: padded_to_block(t) for name, t in extra.items()}
         sums: Sums | None = None
         if earlier is not None:
             dtype = compute_dtype(logp.dtype)
@@ -499,9 +516,25 @@ class FusedLoss(torch.nn.Module):
             cells.sizes if cells is not None else (),
             layout,
             sums,
+            {name: t.detach().contiguous() for name, t in extra.items()},
         )
         graph = _Graph(sharing, keep, earlier is not None)
         return _Call(graph, logp, given, cells)
+
+    def _extra(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+        """The tensors that the objective looks at besides those of every batch."""
+        found = {}
+        for name in self.objective.tensors:
+            if name in ("logp", "old_logp"):
+                continue
+            tensor = given.get(name)
+            if tensor is None:
+                raise ValueError(
+                    f"objective '{self.objective.name}' looks at {name}: give it, {name}=..., "
+                    "shaped like logp"
+                )
+            found[name] = tensor
+        return found
 
     def _common(
         self, logp: Tensor, old_logp: Tensor, advantages: Tensor, keys: Mapping[str, Tensor]

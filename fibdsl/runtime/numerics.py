@@ -43,6 +43,31 @@ def by_sign(x: Tensor, upper: Any, lower: Any) -> Tensor:
     return torch.where(x >= 0, upper * torch.ones_like(x), lower * torch.ones_like(x))
 
 
+def least(a: Any, b: Any) -> Tensor:
+    """The smaller one, the first where they are equal (its slope counts) or not comparable."""
+    return torch.where(b < a, b, a)
+
+
+def greatest(a: Any, b: Any) -> Tensor:
+    """The larger one, the first where they are equal or not comparable."""
+    return torch.where(b > a, b, a)
+
+
+def held(x: Any, low: Any, high: Any) -> Tensor:
+    """`x` kept between two bounds."""
+    return least(greatest(x, low), high)
+
+
+def magnitude(x: Tensor) -> Tensor:
+    """|x|."""
+    return x.abs()
+
+
+def direction(x: Tensor) -> Tensor:
+    """The sign of x, as 1 or -1; zero counts as positive."""
+    return torch.where(x < 0, -torch.ones_like(x), 1.0)
+
+
 def lowered(gated: Tensor, x: Tensor) -> Tensor:
     """The gate where it lowers x, else x: the pessimistic gate for advantages >= 0. Where both are
     equal x is taken, whose slope is 1."""

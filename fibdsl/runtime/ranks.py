@@ -75,7 +75,12 @@ class Ranks:
         return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
 
     def largest(self, values: Tensor) -> Tensor:
-        """The element-wise maximum over ranks."""
+        """The element-wise maximum over ranks; inside a compiled graph too."""
+        if torch.compiler.is_compiling():
+            ops = torch.ops._c10d_functional
+            own = values.reshape(-1).neg().neg()  # as in `reduced`
+            largest: Tensor = ops.wait_tensor(ops.all_reduce(own, "max", self.name))
+            return largest.reshape(values.shape)
         values = values.clone()
         torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX, group=self.group)
         return values

@@ -18,7 +18,7 @@ class _GatedRatio(torch.autograd.Function):
     def forward(ctx: Any, logp: Tensor, objective: Objective, *rest: Any) -> Tensor:
         batch = objective.batch(logp, *rest)
         run = interp.run(objective.program, batch, objective.params)
-        ctx.run, ctx.dtype = run, logp.dtype
+        ctx.run, ctx.dtype, ctx.others = run, logp.dtype, 1 + len(rest)
         return torch.from_numpy(batch.scatter(run.gated_ratio)).to(logp.device)
 
     @staticmethod
@@ -27,7 +27,7 @@ class _GatedRatio(torch.autograd.Function):
         run = ctx.run
         seed = grad.cpu().double().numpy().reshape(-1)[run.batch.where]
         pulled = run.batch.scatter(interp.pullback(run, run.program.gated_ratio, seed))
-        return torch.from_numpy(pulled).to(grad.device, ctx.dtype), *[None] * 6
+        return torch.from_numpy(pulled).to(grad.device, ctx.dtype), *[None] * ctx.others
 
 
 def gated_ratio(objective: Objective, logp: Tensor, *rest: Any) -> Tensor:

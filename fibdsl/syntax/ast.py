@@ -242,6 +242,15 @@ class At:
 
 
 @dataclass(frozen=True, slots=True)
+class Let:
+    """A name for a value at the token, for the statements after it."""
+
+    name: Name
+    body: Body
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Bypass:
     """Where the condition holds, the gated ratio is `value`."""
 
@@ -315,6 +324,7 @@ Statement = (
     | SignalStatement
     | Levels
     | At
+    | Let
     | Bypass
     | Surrogate
     | Weight

@@ -15,7 +15,6 @@ from fibc.analysis.facts import Facts
 from fibc.analysis.witnesses.witness import Witness
 from fibc.ir.hash import hash_at, hash_by_name, metric_hashes, number
 from fibc.typed import TypedObjective, TypedParam
-from fibdsl.builtins import GATES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,5 +242,5 @@ def _regimes(trial: Trial, token: Any) -> list[str]:
             index = int(interp.gate_state(op, trial.run).regime[cell])
             if index > 0:
                 channel = " (+)" if ".plus" in op.name else " (-)" if ".minus" in op.name else ""
-                found.append(f"{level}{channel} in {GATES[op.kind].pieces[index].regime}")
+                found.append(f"{level}{channel} in {op.rule.pieces[index].regime}")
     return found or [_PASSING]

@@ -14,7 +14,6 @@ from fibc.analysis.proofs.rational import Rational
 from fibc.analysis.proofs.shape import Shape, ShapePiece, shape, shrinks
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
-from fibdsl.builtins import GATES
 from fibdsl.types import Channels
 
 Reach = Literal["reachable", "unreachable", "unknown"]
@@ -54,7 +53,7 @@ def regimes(facts: Facts) -> tuple[Regime, ...]:
     for op in facts.program.ops:
         if not isinstance(op, ir.Gate):
             continue
-        gate = shape(GATES[op.kind])
+        gate = shape(op.rule)
         reached = facts.ranges.parts[op.name]
         parts = {(found.sign, found.part.piece.regime) for found in reached}
         signs = sorted({sign for sign, _ in parts}, reverse=True)

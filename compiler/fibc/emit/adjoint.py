@@ -13,9 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fibc.emit import syntax as py
+from fibc.analysis.proofs.shape import shape
+from fibc.emit.expressions import torch_expression
 from fibc.emit.operations import Operations
 from fibc.ir import nodes as ir
-from fibdsl.builtins import GATES
+from fibc.ir.expression import Const, Input, inputs_of
+from fibc.ir.functions import derivative, times
+from fibc.ir.gradient import differentiable
 from fibdsl.types import BATCH, TOKEN, Signal
 
 # Where a derivative at a token comes from: from gating the token, or through an aggregate that the
@@ -57,8 +61,9 @@ class Adjoint:
             sums of derivatives, so that one loop over the tokens makes all of these: compilers put
             a sum with an array that is there, not an array with a sum.
         rest: the second.
-        weight: the derivative with respect to G: minus what a token counts for, times A.
-        loss: the loss, from that and G.
+        weights: the derivatives from which, with what they are derivatives of, the loss is added
+            up: with respect to G it is minus what a token counts for, times A.
+        loss: the loss, from those.
     """
 
     def __init__(self, code: Operations) -> None:
@@ -69,6 +74,9 @@ class Adjoint:
         self._hints: Counter[str] = Counter()
         self._own: list[str] = []
         self._terms: dict[tuple[str, str], list[_Term]] = {}
+        self._flows = differentiable(code.program)
+        # What the loss is linear in: the derivative, and the value.
+        self._linear: list[tuple[_Term, str]] = []
         one = py.call(py.dotted("torch", "ones_like"), py.name("normalizer"))
         # The loss is -J.
         self._add(code.program.objective, _OWN, _Term(self._assigned("d_loss", one), -1))
@@ -78,12 +86,11 @@ class Adjoint:
                     self._transpose(op, source, self._sum(op.name, source))
         result = self._whole()
         # What follows from the tokens themselves, and the rest.
-        gated = self._sum(code.program.gated_ratio, _OWN)
-        self.weight = gated.name
-        self.loss = self._loss(gated)
+        self.weights = tuple(dict.fromkeys(term.name for term, _ in self._linear))
+        self.loss = self._loss()
         names = {_target(s) for s in self._body}
         first: set[str] = set()
-        wanted = [gated.name, *self._own]
+        wanted = [*self.weights, *self._own]
         defined = {_target(s): s for s in self._body}
         while wanted:
             name = wanted.pop()
@@ -92,16 +99,25 @@ class Adjoint:
                 wanted += _names(defined[name].value) & names
         token = [s for s in self._body if _target(s) in first]
         rest = [s for s in self._body if _target(s) not in first]
-        used = set().union(*(_names(s.value) for s in rest), _names(result), {gated.name})
+        used = set().union(*(_names(s.value) for s in rest), _names(result), self.weights)
         handed = tuple(_target(s) for s in token if _target(s) in used)
         self.token = Part(tuple(token), (), handed, self._read(token))
         self.rest = Part(tuple(rest), handed, result, self._read(rest, result))
 
-    def _loss(self, gated: _Term) -> ast.expr:
-        """The loss. It is linear in G: of each token the derivative times G, added up."""
-        G = py.name(self.code.value_name(self.code.program.gated_ratio))
-        total = py.method(self._level(TOKEN), "total", py.binary("*", py.name(gated.name), G))
-        return total if gated.sign > 0 else py.negative(total)
+    def _loss(self) -> ast.expr:
+        """The loss. It is linear in G, and in a penalty: of each token the derivatives times the
+        values, added up."""
+        first, _ = self._linear[0]
+        added: ast.expr | None = None
+        for term, value in self._linear:
+            product = py.binary("*", py.name(term.name), py.name(self.code.value_name(value)))
+            if added is None:
+                added = product
+            else:
+                added = py.binary("+" if term.sign == first.sign else "-", added, product)
+        assert added is not None
+        total = py.method(self._level(TOKEN), "total", added)
+        return total if first.sign > 0 else py.negative(total)
 
     def _read(self, body: list[ast.Assign], result: ast.expr | None = None) -> tuple[str, ...]:
         expressions = [s.value for s in body] + ([result] if result is not None else [])
@@ -179,6 +195,8 @@ class Adjoint:
         g = py.name(d.name)
 
         def give(operand: str, expression: ast.expr, sign: int = 1, into: str = source) -> None:
+            if operand not in self._flows:
+                return
             if isinstance(expression, ast.Name):
                 term = _Term(expression.id, d.sign * sign)
             else:
@@ -213,8 +231,22 @@ class Adjoint:
                     give(y, py.binary("*", g, slope))
                 else:
                     give(y, g)
-            case ir.Surrogate(_, _, gated):
-                give(gated, py.binary("*", g, py.name("advantages")))
+            case ir.Surrogate(_, _, gated, penalty):
+                hint = f"d_{self.code.value_name(gated)}"
+                weight = _Term(
+                    self._assigned(hint, py.binary("*", g, py.name("advantages"))), d.sign
+                )
+                self._linear.append((weight, gated))
+                give(gated, py.name(weight.name))
+                if penalty is not None:
+                    self._linear.append((_Term(d.name, -d.sign), penalty))
+                    give(penalty, g, -1)
+            case ir.LogProb(_, _, x):
+                give(x, g)
+            case ir.Pointwise():
+                self._pointwise(op, g, give)
+            case ir.Divided(_, _, x, divisor):
+                give(x, py.binary("/", g, self.code.scalar(divisor)))
             case ir.Select(_, _, up, down):
                 rising = py.compare(py.name("advantages"), ">=", zero)
                 give(up, _where(rising, g, zero))
@@ -258,14 +290,38 @@ class Adjoint:
                 give(magnitude, py.name(inside))
             case ir.Gate():
                 self._gate(op, g, give)
-            case ir.Count() | ir.NonNegativeAdvantage():
+            case ir.Count() | ir.NonNegativeAdvantage() | ir.Data() | ir.Shared():
                 pass
             case _:
                 raise AssertionError(op)
 
+    def _pointwise(self, op: ir.Pointwise, g: ast.expr, give: Callable[..., None]) -> None:
+        for index, name in enumerate(op.inputs):
+            slope = derivative(op.expr, index)
+            if slope == Const(0.0) or name not in self._flows:
+                continue
+            if slope == Const(1.0):
+                give(name, g)
+                continue
+            # The derivative of the result goes into each case: times an infinite slope of a case
+            # that is not taken it would be NaN.
+            expr = times(slope, Input(len(op.inputs)))
+            used = inputs_of(expr)
+            values = [
+                self._value(value) if i in used else py.constant(0.0)
+                for i, value in enumerate(op.inputs)
+            ]
+            written = torch_expression(
+                expr, [*values, g], lambda name: py.name(self.code.params[name])
+            )
+            if op.level == TOKEN:
+                there = py.compare(py.name("mask"), ">", py.constant(0.0))
+                written = _where(there, written, py.constant(0.0))
+            give(name, written)
+
     def _gate(self, op: ir.Gate, g: ast.expr, give: Callable[..., None]) -> None:
-        pieces = GATES[op.kind].pieces
-        if len(pieces) == 1 and pieces[0].regime == "pass":
+        pieces = op.rule.pieces
+        if shape(op.rule).identity:
             give(op.x, g)
             return
         for name in op.operands:
@@ -283,9 +339,9 @@ class Adjoint:
             if op.side is not None:
                 give(op.x, where_it_acts(py.constant(0.0), g))
         else:
-            give(op.x, where_it_acts(py.call(f"slope_{op.kind}", *arguments), g))
-        if op.budget is not None:
-            by_budget = py.call(f"budget_slope_{op.kind}", *arguments)
+            give(op.x, where_it_acts(py.call(f"slope_{op.rule.name}", *arguments), g))
+        if op.budget is not None and op.budget in self._flows:
+            by_budget = py.call(f"budget_slope_{op.rule.name}", *arguments)
             give(op.budget, where_it_acts(by_budget, py.constant(0.0)))
 
 

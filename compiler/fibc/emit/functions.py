@@ -41,7 +41,7 @@ class Functions:
         else:
             result = _tuple(py.name(self.code.value_name(n)) for n in stage.gives)
             if stage.name == "reduce":
-                taken = (self.adjoint.weight,)
+                taken = self.adjoint.weights
                 result = self.adjoint.loss
         arguments = [*INPUTS, *taken, *(self.code.value_name(n) for n in stage.takes)]
         if stage.name != "measure":
@@ -77,7 +77,7 @@ class Functions:
                 given = part.gives
                 results = list(given) if isinstance(given, tuple) else ["derivative"]
             elif stage.name == "reduce":
-                taken = [self.adjoint.weight, *taken]
+                taken = [*self.adjoint.weights, *taken]
                 results = ["loss"]
             if results:
                 call = py.call(stage.name, *inputs, *map(py.name, taken))

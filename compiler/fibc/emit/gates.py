@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fibc.emit import syntax as py
-from fibdsl.builtins import GATES, GateRule, Piece
+from fibc.gates.rule import GateRule, Piece
 
 
 class _Symbol:
@@ -55,11 +55,10 @@ PREFIXES = ("gate", "slope", "budget_slope", "regime")
 """What the functions of a gate are called, each followed by the name of the gate."""
 
 
-def gate_functions(kinds: list[str]) -> list[ast.stmt]:
+def gate_functions(rules: list[GateRule]) -> list[ast.stmt]:
     """For each gate its value, its slopes and its regime, functions of (x, C, k)."""
     functions = []
-    for kind in kinds:
-        rule = GATES[kind]
+    for rule in rules:
         functions += [_value_function(rule), _slope_function(rule)]
         if rule.neighbours:
             functions.append(_budget_slope_function(rule))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from fibc.emit import syntax as py
 from fibc.emit.operations import Operations
 from fibc.ir import nodes as ir
-from fibdsl.builtins import GATES
+from fibdsl.types import TOKEN
 
 
 class Metrics:
@@ -79,6 +79,8 @@ class Metrics:
                 return self.vanishes(x)
             case ir.Deviation(_, _, x):
                 return self.vanishes(x)
+            case ir.Pointwise(_, level, _, _):
+                return level == TOKEN
             case _:
                 return False
 
@@ -93,14 +95,14 @@ class Metrics:
         return list(dict.fromkeys(names))
 
     def regimes(self, gate: str) -> list[str]:
-        return [piece.regime for piece in GATES[self.code.gate_of(gate).kind].pieces]
+        return [piece.regime for piece in self.code.gate_of(gate).rule.pieces]
 
     def regime_name(self, gate: str) -> str:
         return self.code.names.give("regime", f"regime.{gate}")
 
     def regime(self, name: str) -> ast.expr:
         gate = self.code.gate_of(name)
-        regime = py.call(f"regime_{gate.kind}", *self.code.gate_arguments(gate))
+        regime = py.call(f"regime_{gate.rule.name}", *self.code.gate_arguments(gate))
         if gate.side is None:
             return regime
         acts = py.compare(

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fibc.analysis.proofs.shape import shape
 from fibc.analysis.proofs.split import split
 from fibc.emit import syntax as py
 from fibc.emit.bundle import Bundle
@@ -20,7 +21,6 @@ from fibc.emit.metrics import metric_level
 from fibc.emit.operations import Operations
 from fibc.ir import nodes as ir
 from fibdsl._version import __version__
-from fibdsl.builtins import GATES
 from fibdsl.resources import runtime_sources
 
 # The class users meet; the same for every objective, so plain text.
@@ -68,9 +68,11 @@ def emit(program: ir.Program, params: Mapping[str, float], doc: str, origin: Ori
     """
     bundle = Bundle(runtime_sources())
     code = Operations(program, bundle.names)
-    kinds = list(dict.fromkeys(op.kind for op in program.ops if isinstance(op, ir.Gate)))
-    kinds = [kind for kind in kinds if GATES[kind].budgets or kind == "drop"]
-    functions = [*gate_functions(kinds), *Functions(code).all()]
+    rules = dict.fromkeys(op.rule for op in program.ops if isinstance(op, ir.Gate))
+    functions = [
+        *gate_functions([rule for rule in rules if not shape(rule).identity]),
+        *Functions(code).all(),
+    ]
     rule = "# " + "-" * 98
     parts = [
         py.text([py.docstring(_heading(program, doc, origin))]),
@@ -149,6 +151,7 @@ def _metadata(program: ir.Program, values: Mapping[str, float]) -> ast.stmt:
             params=params,
             levels=levels,
             metrics=metrics,
+            tensors=py.tuple_of(py.constant(name) for name in _tensors(program)),
             outermost=py.constant(program.outermost),
             whole=py.constant(split(program).level),
             semantic_hash=py.name("SEMANTIC_HASH"),
@@ -156,3 +159,11 @@ def _metadata(program: ir.Program, values: Mapping[str, float]) -> ast.stmt:
             measure=py.name("measure"),
         ),
     )
+
+
+def _tensors(program: ir.Program) -> list[str]:
+    """The tensors, besides advantages and the mask, of which the program reads single values."""
+    names = {op.tensor for op in program.ops if isinstance(op, ir.Data)}
+    if any(isinstance(op, ir.LogProb) for op in program.ops):
+        names.add("logp")
+    return sorted(names - {"advantages"})

@@ -8,17 +8,19 @@ import math
 from collections.abc import Iterable
 
 from fibc.emit import syntax as py
+from fibc.analysis.proofs.shape import shape
+from fibc.emit.expressions import torch_expression
 from fibc.emit.gates import PREFIXES
 from fibc.emit.stages import STAGES
 from fibc.ir import nodes as ir
+from fibc.ir.expression import Expr
 from fibc.ir.scalar import Scalar, fold
-from fibdsl.builtins import GATES
-from fibdsl.types import BATCH, TRAJECTORY, Signal
+from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Signal
 
-INPUTS = ("x", "advantages", "mask", "params", "levels", "normalizer")
+INPUTS = ("x", "advantages", "mask", "params", "levels", "normalizer", "tensors")
 """What every stage takes: log-ratios (0 under the mask), advantages (0 there too), mask (1.0 or
-0.0), the vector of parameters, the levels by name, and the number of outermost cells that the batch
-is part of (NaN: its own)."""
+0.0), the vector of parameters, the levels by name, the number of outermost cells that the batch
+is part of (NaN: its own), and other tensors (0 under the mask) by name."""
 
 # Words of the generated functions, which values may not take.
 _TAKEN = (
@@ -39,7 +41,8 @@ class Operations:
     def __init__(self, program: ir.Program, runtime_names: Iterable[str]) -> None:
         self.program = program
         self.ops = program.by_name
-        kinds = [f"{prefix}_{kind}" for kind in GATES for prefix in PREFIXES]
+        gates = {op.rule.name for op in program.ops if isinstance(op, ir.Gate)}
+        kinds = [f"{prefix}_{name}" for name in sorted(gates) for prefix in PREFIXES]
         self.names = py.Names([*_TAKEN, *kinds, *runtime_names, *dir(builtins)])
         # Levels and params first, so that they have their plain names where they can.
         words = [level.name for level in program.levels]
@@ -69,6 +72,18 @@ class Operations:
         match op:
             case ir.LogRatio():
                 return py.name("x")
+            case ir.LogProb():
+                return py.item(py.name("tensors"), py.constant("logp"))
+            case ir.Data(_, _, tensor):
+                if tensor == "advantages":
+                    return py.name("advantages")
+                return py.item(py.name("tensors"), py.constant(tensor))
+            case ir.Pointwise(_, level, inputs, expr):
+                written = self.expression(expr, inputs)
+                if level != TOKEN:
+                    return written
+                # Under the mask expressions have no meaning.
+                return where(py.compare(py.name("mask"), ">", zero), written, zero)
             case ir.Deviation(_, _, x):
                 return py.call("expm1", v(x))
             case ir.Ratio(_, _, x):
@@ -88,8 +103,9 @@ class Operations:
                     # Where it cannot overflow it need not saturate.
                     return py.call(py.dotted("torch", "exp") if bounded else "exp", v(y))
                 return py.binary("+", one, v(y))
-            case ir.Surrogate(_, _, gated):
-                return py.binary("*", v(gated), py.name("advantages"))
+            case ir.Surrogate(_, _, gated, penalty):
+                term = py.binary("*", v(gated), py.name("advantages"))
+                return term if penalty is None else py.binary("-", term, v(penalty))
             case ir.NonNegativeAdvantage():
                 # Masked advantages are 0, so the mask says which tokens count.
                 return where(rising, py.name("mask"), zero)
@@ -103,6 +119,10 @@ class Operations:
                 # What the objective adds up is this call's own; aggregates may be an earlier one's.
                 how = "collect" if op.name in self.surrogates else "sum"
                 return py.method(py.name(self.level_names[level]), how, v(x))
+            case ir.Shared(_, level, x):
+                return py.method(py.name(self.level_names[level]), "common", v(x))
+            case ir.Divided(_, _, x, divisor):
+                return py.binary("/", v(x), self.scalar(divisor))
             case ir.Weighted(_, _, x, count):
                 return py.binary("*", v(x), v(count))
             case ir.Mean(_, _, total, count):
@@ -130,6 +150,11 @@ class Operations:
                 return self.gate(op)
         raise AssertionError(op)
 
+    def expression(self, expr: Expr, inputs: tuple[str, ...]) -> ast.expr:
+        """An expression of values of the program."""
+        values = [py.name(self.value_name(name)) for name in inputs]
+        return torch_expression(expr, values, lambda name: py.name(self.params[name]))
+
     def total(self, level: str, values: ast.expr) -> ast.expr:
         """The sum over all cells of a level."""
         return py.method(py.name(self.level_names[level]), "total", values)
@@ -153,10 +178,10 @@ class Operations:
 
     def gate(self, op: ir.Gate) -> ast.expr:
         x = py.name(self.value_name(op.x))
-        rule = GATES[op.kind]
-        if len(rule.pieces) == 1 and rule.pieces[0].regime == "pass":
+        rule = op.rule
+        if shape(rule).identity:
             return x
-        value = py.call(f"gate_{op.kind}", *self.gate_arguments(op))
+        value = py.call(f"gate_{rule.name}", *self.gate_arguments(op))
         if op.side is None:
             return value
         # A pessimistic gate acts where it lowers (raises) the value; at equality x itself is taken,

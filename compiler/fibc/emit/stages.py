@@ -52,7 +52,8 @@ def cut(program: ir.Program, gradient: Mapping[str, Sequence[str]]) -> tuple[Sta
     ops = {s: tuple(op for op in program.ops if stage_of[op.name] == s) for s in STAGES}
     ops["reduce"] = ()
     reads: dict[str, list[str]] = {s: [n for op in ops[s] for n in op.operands] for s in STAGES}
-    reads["reduce"] = [program.gated_ratio]
+    [term] = [op for op in program.ops if isinstance(op, ir.Surrogate)]
+    reads["reduce"] = list(term.operands)
     for stage, values in gradient.items():
         reads[stage] += values
     for metric in program.metrics:
@@ -105,7 +106,7 @@ def _assign(program: ir.Program) -> dict[str, str]:
             if op.name in needed - after_surrogate
             and op.level not in (TOKEN, BATCH)
             and (
-                (isinstance(op, ir.PushForward) and ops[op.x].level == TOKEN)
+                (isinstance(op, ir.PushForward | ir.Shared) and ops[op.x].level == TOKEN)
                 or (isinstance(op, ir.Count) and op.of == TOKEN and op.counts is None)
             )
         ]

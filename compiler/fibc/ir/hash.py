@@ -14,11 +14,11 @@ from fractions import Fraction
 
 from fibc.analysis.proofs.shape import shape
 from fibc.ir import nodes as ir
+from fibc.ir.expression import Expr, fold
 from fibc.ir.interval import exact
 from fibc.ir.scalar import OPERATORS, Binary, Const, Count, Log, Negate, Param, Scalar
 from fibc.passes import PASSES
 from fibc.passes.fold_constants import fold_constants
-from fibdsl.builtins import GATES
 from fibdsl.diagnostics.errors import InternalError
 from fibdsl.types import TRAJECTORY
 
@@ -133,11 +133,26 @@ class _Reader:
                 return f"(present {level} {self.value(x)})"
             case ir.Gate():
                 return self.gate(op, level)
+            case ir.Divided(_, _, x, divisor):
+                return f"(divided {level} {self.value(x)} {self.scalar(divisor)})"
+            case ir.Pointwise():
+                return f"({level} {self.expression(op.expr, op.inputs)})"
             case ir.NeighbourBudget(_, _, total, count, magnitude, delta):
                 operands = " ".join(map(self.value, (total, count, magnitude)))
                 return f"(left {level} {operands} {self.scalar(delta)})"
             case _:
                 return self.plain(op, level)
+
+    def expression(self, expr: Expr, inputs: tuple[str, ...]) -> str:
+        """An expression with its inputs as values and its parameters as they are named."""
+        written: str = fold(
+            expr,
+            self.naming,
+            lambda index: self.value(inputs[index]),
+            number,
+            lambda function, arguments: f"({function} {' '.join(arguments)})",
+        )
+        return written
 
     def plain(self, op: ir.Op, level: str) -> str:
         parts = [type(op).__name__, level]
@@ -155,7 +170,7 @@ class _Reader:
     def gate(self, op: ir.Gate, level: str) -> str:
         pieces = [
             f"{p.slope} {p.intercept} {p.until} {rule.inclusive}"
-            for p, rule in zip(shape(GATES[op.kind]).pieces, GATES[op.kind].pieces, strict=True)
+            for p, rule in zip(shape(op.rule).pieces, op.rule.pieces, strict=True)
         ]
         if op.budget is not None:
             bounds = self.value(op.budget)

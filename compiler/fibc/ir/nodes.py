@@ -188,6 +188,14 @@ class PushForward(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Shared(Op):
+    """The value that all children of a cell have, which is data."""
+
+    OPERANDS: ClassVar = ("x",)
+    x: str
+
+
+@dataclass(frozen=True, slots=True)
 class Weighted(Op):
     """`x * count`: a cell's aggregate weighed by how many members it speaks for."""
 

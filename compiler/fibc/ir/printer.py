@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from fibc.gates.rule import GateRule
 from fibc.ir import nodes as ir
+from fibc.ir.expression import show as show_expression
 from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Param, show_scalar
 
 
@@ -25,6 +27,8 @@ def show(program: ir.Program) -> str:
 
 
 def show_op(op: ir.Op) -> str:
+    if isinstance(op, ir.Pointwise):
+        return f"Pointwise {show_expression(op.expr, [f'%{name}' for name in op.inputs])}"
     parts = [type(op).__name__]
     for f in fields(op):
         value = getattr(op, f.name)
@@ -32,6 +36,8 @@ def show_op(op: ir.Op) -> str:
             continue
         if f.name in op.OPERANDS:
             shown = f"%{value}"
+        elif isinstance(value, GateRule):
+            shown = value.name
         elif isinstance(value, Const | Param | Count | Negate | Binary | Log):
             shown = show_scalar(value)
         else:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
-from fibc.ir.interval import Interval
+from fibc.ir.interval import Interval, hull
+from fibdsl.diagnostics.errors import InternalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The number of `of` members in a cell of the level where the scalar stands, at least 1."""
+    """What is known of a cell of the level where the scalar stands: the number of `of` members,
+    at least 1 (`size`, `tokens`), or its own `budget`."""
 
     of: str
 
@@ -47,7 +49,15 @@ class Log:
     operand: Scalar
 
 
-Scalar = Const | Param | Count | Negate | Binary | Log
+@dataclass(frozen=True, slots=True)
+class ByAdvantage:
+    """One of two quantities, by the sign of the advantage; lowered twice, once for each."""
+
+    up: Scalar
+    down: Scalar
+
+
+Scalar = Const | Param | Count | Negate | Binary | Log | ByAdvantage
 
 Value = TypeVar("Value")
 
@@ -82,6 +92,8 @@ def fold(
                 return OPERATORS[operator](go(left), go(right))
             case Log(operand):
                 return log(go(operand))
+            case ByAdvantage():
+                raise InternalError("a quantity by the sign of the advantage was not chosen")
 
     result: Value = go(scalar)
     return result
@@ -100,13 +112,38 @@ def evaluate(scalar: Scalar, params: Mapping[str, float], counts: Mapping[str, A
 
 def bounds(scalar: Scalar, ranges: Mapping[str, Interval]) -> Interval:
     """An interval that holds every value `scalar` can take; counts are 1 or more."""
+    several = variants(scalar)
+    if len(several) > 1:
+        return hull(bounds(one, ranges) for one in several)
+
+    def counted(of: str) -> Interval:
+        if of in ranges:
+            return ranges[of].exactly()
+        return Interval(Fraction(1), math.inf, high_open=True)
+
     return fold(
-        scalar,
-        Interval.exact,
-        lambda name: ranges[name].exactly(),
-        lambda of: Interval(Fraction(1), math.inf, high_open=True),
-        Interval.log,
+        several[0], Interval.exact, lambda name: ranges[name].exactly(), counted, Interval.log
     )
+
+
+def leaning(scalar: Scalar, lean: int) -> Scalar:
+    """What a scalar is for advantages >= 0 (1) or below 0 (-1)."""
+    match scalar:
+        case ByAdvantage(up, down):
+            return leaning(up if lean > 0 else down, lean)
+        case Negate(operand):
+            return Negate(leaning(operand, lean))
+        case Log(operand):
+            return Log(leaning(operand, lean))
+        case Binary(operator, left, right):
+            return Binary(operator, leaning(left, lean), leaning(right, lean))
+        case _:
+            return scalar
+
+
+def variants(scalar: Scalar) -> tuple[Scalar, ...]:
+    """What a scalar is for either sign of the advantage; one if that makes no difference."""
+    return tuple(dict.fromkeys((leaning(scalar, 1), leaning(scalar, -1))))
 
 
 def references(scalar: Scalar) -> frozenset[str]:
@@ -116,7 +153,7 @@ def references(scalar: Scalar) -> frozenset[str]:
             return frozenset({name})
         case Negate(operand) | Log(operand):
             return references(operand)
-        case Binary(_, left, right):
+        case Binary(_, left, right) | ByAdvantage(left, right):
             return references(left) | references(right)
         case _:
             return frozenset()
@@ -129,7 +166,7 @@ def counted(scalar: Scalar) -> frozenset[str]:
             return frozenset({of})
         case Negate(operand) | Log(operand):
             return counted(operand)
-        case Binary(_, left, right):
+        case Binary(_, left, right) | ByAdvantage(left, right):
             return counted(left) | counted(right)
         case _:
             return frozenset()
@@ -146,5 +183,7 @@ def show_scalar(scalar: Scalar) -> str:
             return f"-({show_scalar(operand)})"
         case Log(operand):
             return f"log({show_scalar(operand)})"
+        case ByAdvantage(up, down):
+            return f"by_advantage({show_scalar(up)}, {show_scalar(down)})"
         case Binary(operator, left, right):
             return f"({show_scalar(left)} {operator} {show_scalar(right)})"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 
 from fibc.ir import nodes as ir
+from fibc.ir.expression import inputs_of, params_of
 from fibc.ir.scalar import counted, references
-from fibdsl.builtins import GATES
 from fibdsl.diagnostics.errors import InternalError
 from fibdsl.types import BATCH, TOKEN, TRAJECTORY
 
 # Operations whose operands live where their result lives.
 _POINTWISE = (
+    ir.LogProb,
     ir.Deviation,
     ir.Ratio,
     ir.KL,
@@ -22,6 +23,8 @@ _POINTWISE = (
     ir.Select,
     ir.Weighted,
     ir.Mean,
+    ir.Divided,
+    ir.Pointwise,
     ir.Residual,
     ir.Compose,
     ir.Recombine,
@@ -32,6 +35,8 @@ _POINTWISE = (
 )
 _TOKEN_ONLY = (
     ir.LogRatio,
+    ir.LogProb,
+    ir.Data,
     ir.Deviation,
     ir.Ratio,
     ir.KL,
@@ -93,7 +98,7 @@ class _Verifier:
         if isinstance(op, _TOKEN_ONLY):
             self.check(op.level == TOKEN, op, "belongs at the token")
         match op:
-            case ir.PushForward():
+            case ir.PushForward() | ir.Shared():
                 below = seen[op.x].level
                 self.check(op.level in self.parents.get(below, ()), op, f"not a parent of {below}")
             case ir.Lift():
@@ -108,15 +113,21 @@ class _Verifier:
                 self.gate(op, params)
             case ir.NeighbourBudget():
                 self.check(references(op.delta) <= params, op, "unknown params")
+            case ir.Divided():
+                self.check(references(op.divisor) <= params, op, "unknown params")
+            case ir.Pointwise(_, _, inputs, expr):
+                self.check(bool(inputs), op, "an expression without inputs")
+                self.check(inputs_of(expr) <= set(range(len(inputs))), op, "unknown inputs")
+                self.check(params_of(expr) <= params, op, "unknown params")
             case _:
                 pass
 
     def gate(self, op: ir.Gate, params: set[str]) -> None:
-        self.check(op.kind in GATES, op, "unknown gate")
-        rule = GATES[op.kind]
+        rule = op.rule
+        self.check(bool(rule.pieces), op, "a gate without pieces")
         bounded = op.budget is not None or (op.upper is not None and op.lower is not None)
-        self.check(rule.budgets == bounded, op, "budgets do not fit the gate")
-        self.check(rule.steepness == (op.steepness is not None), op, "steepness does not fit")
+        self.check(bool(rule.budgets) == bounded, op, "budgets do not fit the gate")
+        self.check((rule.steepness is not None) == (op.steepness is not None), op, "steepness does not fit")
         for scalar in (op.upper, op.lower, op.steepness):
             if scalar is not None:
                 self.check(references(scalar) <= params, op, "unknown params")

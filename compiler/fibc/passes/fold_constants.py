@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Binary, Const, Log, Negate, Scalar, counted, evaluate, references
+from fibc.ir.simplify import simplified
 from fibc.passes.rewrite import rebuild
 
 
@@ -24,6 +25,10 @@ def _fold_op(op: ir.Op) -> ir.Op:
             )
         case ir.NeighbourBudget():
             return replace(op, delta=_fold(op.delta))
+        case ir.Divided():
+            return replace(op, divisor=_fold(op.divisor))
+        case ir.Pointwise():
+            return replace(op, expr=simplified(op.expr))
         case _:
             return op
 

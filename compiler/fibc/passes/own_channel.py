@@ -42,7 +42,7 @@ def _channels(op: ir.Op, ops: dict[str, ir.Op]) -> tuple[_Channel, _Channel] | N
     if plus is None or minus is None or plus.x != minus.x:
         return None
     a, b = plus.gate, minus.gate
-    alike = (a.kind, a.upper, a.lower) == (b.kind, b.upper, b.lower) and a.upper == a.lower
+    alike = (a.rule, a.upper, a.lower) == (b.rule, b.upper, b.lower) and a.upper == a.lower
     return (plus, minus) if alike else None
 
 
@@ -71,7 +71,7 @@ def _in_one(op: ir.Op, plus: _Channel, minus: _Channel, ops: dict[str, ir.Op]) -
     gate = plus.gate
 
     def gated(name: str, x: str, level: str) -> ir.Gate:
-        return ir.Gate(name, level, x, gate.kind, gate.upper, gate.lower)
+        return ir.Gate(name, level, x, gate.rule, gate.upper, gate.lower)
 
     return [
         # Each cell, once: what its tokens of either channel get from the other one.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
+from fibc.analysis.proofs.shape import shape
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const
 from fibc.passes.rewrite import rebuild
-from fibdsl.builtins import GATES
 
 _INFINITE = Const(math.inf)
 
@@ -34,7 +34,7 @@ def simplify_gates(program: ir.Program) -> ir.Program:
                 names[op.name] = op.x
                 if op.name not in measured:
                     continue
-            if op.kind == "drop":
+            if len(op.rule.pieces) == 1 and shape(op.rule).zero:
                 dropped.add(op.name)
         if isinstance(op, ir.Compose) and op.fine in dropped:
             names[op.name] = op.coarse
@@ -45,7 +45,7 @@ def simplify_gates(program: ir.Program) -> ir.Program:
 
 
 def _is_identity(gate: ir.Gate) -> bool:
-    pieces = GATES[gate.kind].pieces
-    if len(pieces) == 1:
-        return pieces[0].regime == "pass"
-    return gate.upper == _INFINITE == gate.lower
+    if shape(gate.rule).identity:
+        return True
+    unbounded = gate.upper == _INFINITE == gate.lower
+    return unbounded and shape(gate.rule).identity_at_zero

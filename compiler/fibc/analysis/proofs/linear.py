@@ -12,7 +12,6 @@ from fractions import Fraction
 from fibc.analysis.proofs.shape import shape
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const
-from fibdsl.builtins import GATES
 from fibdsl.types import TOKEN, Signal
 
 Form = Mapping[str, Fraction]
@@ -75,7 +74,7 @@ def _form(op: ir.Op, forms: Mapping[str, Form | None], everywhere: bool) -> Form
 
 
 def _gate(op: ir.Gate, x: Form | None, everywhere: bool) -> Form | None:
-    gate = shape(GATES[op.kind])
+    gate = shape(op.rule)
     if gate.zero and op.side is None:
         return {}
     unbounded = op.upper == op.lower == Const(float("inf"))

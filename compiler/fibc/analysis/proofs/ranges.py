@@ -17,7 +17,6 @@ from fibc.analysis.proofs.setting import Setting
 from fibc.analysis.proofs.shape import Part, shape
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, Real, hull
-from fibdsl.builtins import GATES
 from fibdsl.types import Signal
 
 _REALS = Interval.everything()
@@ -134,7 +133,7 @@ def _gate_parts(op: ir.Gate, of: dict[str, Interval], setting: Setting) -> Itera
         else:
             bound = op.upper if sign > 0 else op.lower
             C = setting.bounds(bound) if bound is not None else Interval.point(Fraction(1))
-        for part in shape(GATES[op.kind]).parts(C, k, a):
+        for part in shape(op.rule).parts(C, k, a):
             values = part.values
             if op.side is not None:
                 values = _where_it_acts(part, sign * op.side)

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from fibc.analysis.proofs.rational import K, Rational
 from fibc.ir.interval import Interval, Real, hull
-from fibdsl.builtins import Formula, GateRule
+from fibc.gates.rule import Formula, GateRule
 from fibdsl.diagnostics.errors import InternalError
 
 ZERO = Rational.of(Fraction(0))

@@ -16,7 +16,6 @@ from fibc.analysis.proofs.setting import Setting
 from fibc.analysis.proofs.shape import shape, shrinks
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, Real
-from fibdsl.builtins import GATES
 
 _ONE, _ZERO = Fraction(1), Fraction(0)
 
@@ -89,8 +88,8 @@ def _line(op: ir.Gate, found: SignedPart, setting: Setting, loose: Ranges) -> Li
     residuals = part.inputs if sign > 0 else -part.inputs
     k = setting.bounds(op.steepness) if op.steepness is not None else Interval.point(_ONE)
     slope, intercept = part.piece.slope.at(k), part.piece.intercept.at(k)
-    acts = op.side is None or (op.side == sign and shrinks(shape(GATES[op.kind]), k))
-    if op.side is not None and op.side != sign and shrinks(shape(GATES[op.kind]), k):
+    acts = op.side is None or (op.side == sign and shrinks(shape(op.rule), k))
+    if op.side is not None and op.side != sign and shrinks(shape(op.rule), k):
         return Line(residuals, _ONE, Interval.point(_ZERO))
     if not acts or slope.low != slope.high or intercept.low != intercept.high:
         return Line(residuals, _ZERO, found.values)

@@ -15,7 +15,6 @@ from fibc.analysis.witnesses.witness import Witness
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
 from fibc.typed import Promise, TypedGate
-from fibdsl.builtins import GATES
 from fibdsl.diagnostics.diagnostic import Label
 
 
@@ -27,11 +26,11 @@ def prove(facts: Facts, promise: Promise) -> str | None:
         if op.budget is not None:
             return None
         k = facts.bounds(op.steepness) if op.steepness else Interval.exact(1.0)
-        pieces = shape(GATES[op.kind]).pieces
+        pieces = shape(op.rule).pieces
         for found in facts.ranges.parts[op.name]:
             # A pessimistic gate acts on one side of 0; a rollback beyond its budget lowers.
             acts = op.side in (None, found.sign)
-            if len(pieces) < 2 or not shape(GATES[op.kind]).identity_at_zero:
+            if len(pieces) < 2 or not shape(op.rule).identity_at_zero:
                 return None
             piece = found.part.piece
             beyond = acts and piece is pieces[1] and found.part.inputs.low < math.inf
@@ -74,7 +73,7 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
                     end = float(trial.run.values[op.budget][cell])
                 if acts and abs(x) > end and state.slope[cell] >= 0:
                     drift = "drifts" if level == facts.objective.coarsest_gated else "deviates"
-                    regime = GATES[op.kind].pieces[int(state.regime[cell])].regime
+                    regime = op.rule.pieces[int(state.regime[cell])].regime
                     return trial.witness(
                         promise.property,
                         f"the `{level}` of token {built.at[0]} {drift} by {x:.4g} and its gate, "

@@ -1,0 +1,156 @@
+"""What an expression can be, given what its inputs can be: intervals, case by case.
+
+In a case the inputs are what its condition leaves of them, so that a gate written in cases is about
+as well known as one of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from fibc.ir.expression import Call, Const, Expr, Input, Param
+from fibc.ir.functions import FUNCTIONS
+from fibc.ir.interval import Interval, hull
+
+Inputs = tuple[Interval, ...]
+_ZERO = Interval.point(Fraction(0))
+
+
+def enclosure(expr: Expr, params: Mapping[str, Interval], inputs: Sequence[Interval]) -> Interval:
+    """An interval that holds every value of `expr`."""
+    return _Enclosure(params).of(expr, tuple(inputs))
+
+
+def doubts(
+    expr: Expr, params: Mapping[str, Interval], inputs: Sequence[Interval]
+) -> Iterator[tuple[str, Expr, Interval]]:
+    """Where an expression may have no value: the function, the argument, and what that can be."""
+    yield from _Enclosure(params).doubts(expr, tuple(inputs))
+
+
+class _Enclosure:
+    def __init__(self, params: Mapping[str, Interval]) -> None:
+        self.params = params
+
+    def of(self, expr: Expr, inputs: Inputs) -> Interval:
+        match expr:
+            case Const(value):
+                return Interval.exact(value)
+            case Param(name):
+                return self.params[name].exactly()
+            case Input(index):
+                return inputs[index]
+            case Call("where", (condition, yes, no)):
+                return self.where(condition, yes, no, inputs)
+            case Call("*", (a, b)) if a == b:
+                square = self.of(a, inputs)
+                product = square * square
+                return replace(product, low=max(product.low, Fraction(0)))
+            case Call("-", (a, b)) if a == b:
+                return _ZERO
+            case Call(function, arguments):
+                return FUNCTIONS[function].range(*(self.of(a, inputs) for a in arguments))
+
+    def where(self, condition: Expr, yes: Expr, no: Expr, inputs: Inputs) -> Interval:
+        parts = [
+            self.of(value, there)
+            for value, there in zip((yes, no), self.branches(condition, inputs), strict=True)
+            if there is not None
+        ]
+        return hull(parts)
+
+    def branches(self, condition: Expr, inputs: Inputs) -> tuple[Inputs | None, Inputs | None]:
+        """The inputs where a condition holds and where it does not; None where that never is."""
+        decided = self.of(condition, inputs)
+        if decided.low == 1:
+            return inputs, None
+        if decided.high == 0:
+            return None, inputs
+        return self.narrowed(condition, inputs, True), self.narrowed(condition, inputs, False)
+
+    def narrowed(self, condition: Expr, inputs: Inputs, holds: bool) -> Inputs | None:
+        match condition:
+            case Call(("and" | "or") as operator, (left, right)):
+                if (operator == "and") != holds:
+                    return inputs
+                first = self.narrowed(left, inputs, holds)
+                return None if first is None else self.narrowed(right, first, holds)
+            case Call(("<" | "<=") as operator, (a, b)):
+                strict = operator == "<"
+                if not holds:
+                    a, b, strict = b, a, not strict
+                return self.below(a, b, strict, inputs)
+            case _:
+                return inputs
+
+    def below(self, a: Expr, b: Expr, strict: bool, inputs: Inputs) -> Inputs | None:
+        """The inputs for which a < b, or a <= b."""
+        end, start = self.of(b, inputs), self.of(a, inputs)
+        narrowed = self.cut(a, Interval.everything(), end, strict, inputs)
+        if narrowed is None:
+            return None
+        return self.cut(b, start, Interval.everything(), strict, narrowed)
+
+    def cut(
+        self, expr: Expr, above: Interval, below: Interval, strict: bool, inputs: Inputs
+    ) -> Inputs | None:
+        """The inputs for which `expr` is above the least of one interval and below the largest of
+        another."""
+        limits = Interval(
+            above.low, below.high, above.low_open or strict, below.high_open or strict
+        )
+        match expr:
+            case Input(index):
+                return _with(inputs, index, limits)
+            case Call("abs", (Input(index),)):
+                if below.high < 0:
+                    return None
+                if above.low <= 0:
+                    return _with(
+                        inputs,
+                        index,
+                        Interval(-limits.high, limits.high, limits.high_open, limits.high_open),
+                    )
+                # Beyond a magnitude on one side only, if the other one cannot be.
+                x = inputs[index]
+                if x.low > -above.low:
+                    return _with(inputs, index, limits)
+                return _with(inputs, index, -limits) if x.high < above.low else inputs
+            case _:
+                return inputs
+
+    # --- where there is no value ----------------------------------------------------------------
+
+    def doubts(self, expr: Expr, inputs: Inputs) -> Iterator[tuple[str, Expr, Interval]]:
+        match expr:
+            case Call("where", (condition, yes, no)):
+                yield from self.doubts(condition, inputs)
+                branches = self.branches(condition, inputs)
+                for value, there in zip((yes, no), branches, strict=True):
+                    if there is not None:
+                        yield from self.doubts(value, there)
+            case Call(function, arguments):
+                for argument in arguments:
+                    yield from self.doubts(argument, inputs)
+                if function in ("/", "log", "sqrt"):
+                    judged = self.of(arguments[-1], inputs)
+                    fine = judged.positive or (function == "/" and (-judged).positive)
+                    fine = fine or (function == "sqrt" and judged.low >= 0)
+                    if not fine:
+                        yield function, arguments[-1], judged
+
+
+def _with(inputs: Inputs, index: int, limits: Interval) -> Inputs | None:
+    """The inputs with one of them within limits; None if it cannot be."""
+    held = inputs[index]
+    if limits.low > held.low:
+        held = replace(held, low=limits.low, low_open=limits.low_open)
+    elif limits.low == held.low:
+        held = replace(held, low_open=held.low_open or limits.low_open)
+    if limits.high < held.high:
+        held = replace(held, high=limits.high, high_open=limits.high_open)
+    elif limits.high == held.high:
+        held = replace(held, high_open=held.high_open or limits.high_open)
+    return None if held.empty else (*inputs[:index], held, *inputs[index + 1 :])

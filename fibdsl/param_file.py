@@ -38,6 +38,7 @@ from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.diagnostics.errors import FibError
 from fibdsl.parameters import Value, holds
 from fibdsl.source import Source, Span
+from fibdsl.types import Space
 
 if TYPE_CHECKING:
     from fibdsl.api import Objective
@@ -64,6 +65,9 @@ def read(path: str | Path) -> ParamFile:
         at = mark.index if mark is not None else getattr(error, "position", 0)
         problem = getattr(error, "problem", None) or getattr(error, "reason", "") or str(error)
         found.add("FIB107", f"this cannot be read: {problem}", Span(at, at + 1))
+        raise FibError(found.found) from None
+    except RecursionError:
+        found.add("FIB107", "this cannot be read: it is nested too deeply", None)
         raise FibError(found.found) from None
     if not isinstance(root, yaml.MappingNode) or not root.value:
         found.add(
@@ -105,10 +109,10 @@ class ParamFile:
         found = Diagnostics(self.source)
         files = {id(o.checked): o.checked for o in objectives}.values()
         known = [(checked, typed) for checked in files for typed in checked.objectives]
-        names = {typed.name for _, typed in known}
+        names = dict.fromkeys(typed.name for _, typed in known)
         params = {param.name for _, typed in known for param in typed.params}
         of: dict[int, dict[str, Value]] = {}
-        if any(key.value in names - params for key, _ in self.root.value):
+        if any(key.value in names.keys() - params for key, _ in self.root.value):
             for key, node in self.root.value:
                 if key.value not in names:
                     message = f"there is no objective `{key.value}`"
@@ -127,7 +131,7 @@ class ParamFile:
         else:
             skip: set[str] = set()
             if len(objectives) > 1:
-                declared = {param.name for o in objectives for param in o.declared}
+                declared = dict.fromkeys(p.name for o in objectives for p in o.declared)
                 for key, _ in self.root.value:
                     if key.value not in declared:
                         message = f"no objective here has a parameter `{key.value}`"
@@ -327,7 +331,7 @@ class _Problem:
                 "choose a value inside the declared range",
                 notes=(f"declared in {self.checked.source.path}:{line}",),
             )
-        elif self.type == "space":
+        elif self.type == "space" and self.node.value in set(Space):
             found.add(
                 "FIB301",
                 f"`{name}` is a {param.space}, and this says {self._written()}",
@@ -348,13 +352,18 @@ class _Problem:
                 return f"{key} lacks `{self.loc[-1]}`", _span(self.key), _usage(self.key.value)
             case "forms":
                 forms = ", ".join(f"`{form}`" for form in _FORMS)
-                return f"{key} has one of {forms}", _span(self.key), f"as `{name}: 0.2`"
+                return f"{key} needs exactly one of {forms}", _span(self.key), None
+            case "space":
+                help = nearest(self.node.value, Space)
+                return f"unknown space `{self.node.value}`", at, help
             case "start":
                 return f"{key} does not say what is at step 0", _span(self.key), None
             case "model_type" | "dict_type" if len(self.loc) == 2:
                 return f"{key} is a mapping, not {self._written()}", at, _usage(self.key.value)
             case "float_type":
                 what = f"`{name}`" if self.key.value == "value" else key
+                if not self._written():
+                    return f"{what} has no value", _span(self.key), None
                 return f"{what} is a number, not {self._written()}", at, None
             case "int_type" | "greater_than_equal" if self.loc[-1] == "[key]":
                 return f"a step is a whole number, not {key}", _span(self.key), None
@@ -365,8 +374,7 @@ class _Problem:
 
     def _written(self) -> str:
         if isinstance(self.node, yaml.ScalarNode):
-            span = _span(self.node)
-            return self.source.text[span.start : span.end] or "nothing"
+            return self.source.text[self.node.start_mark.index : self.node.end_mark.index]
         return "a mapping" if isinstance(self.node, yaml.MappingNode) else "a list"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ class Assignment:
                 from_file = read(self.file).values(objectives)
             except FibError as error:
                 found += error.diagnostics
-        declared = {param.name for o in objectives for param in o.declared}
+        declared = dict.fromkeys(param.name for o in objectives for param in o.declared)
         nobodys = self.values.keys() - declared if len(objectives) > 1 else set()
         for name in sorted(nobodys):
             here = Diagnostics(objectives[0].checked.source)
@@ -74,6 +74,8 @@ class Assignment:
         for objective, values in zip(objectives, from_file, strict=True):
             own = {param.name for param in objective.declared} | (self.values.keys() - declared)
             values |= {n: v for n, v in self.values.items() if n in own and n not in nobodys}
+            if found:  # promises wait until there are values to decide them at
+                objective = replace(objective, promises=False)
             try:
                 changed.append(objective.with_params(**values))
             except FibError as error:

@@ -15,7 +15,7 @@ from fibc.ir.interval import Interval, hull
 from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Scalar, bounds, counted
 from fibc.promises import typed_promises
 from fibc.quantities import BY_ADVANTAGE, BadExpressionError, Quantities
-from fibc.resolved import ReduceStep, Resolved, ResolvedGate
+from fibc.resolved import Resolved, ResolvedGate
 from fibc.token_statements import token_statements
 from fibc.typed import Budget, CellBudget, TypedGate, TypedObjective
 from fibdsl.builtins import CELL_COUNTS
@@ -59,7 +59,8 @@ class _Checker(Quantities):
         after = self.gate(TOKEN, self.spec.after, after=True) if self.spec.after else None
         token = token_statements(self.spec, self)
         steps = tuple(
-            replace(step, divisor=self.divisor(self.spec.divisors[i])) if i in self.spec.divisors
+            replace(step, divisor=self.divisor(self.spec.divisors[i]))
+            if i in self.spec.divisors
             else step
             for i, step in enumerate(self.spec.reduce)
         )
@@ -124,9 +125,7 @@ class _Checker(Quantities):
             good = False
         if not good:
             return None
-        typed = TypedGate(
-            gate.rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span
-        )
+        typed = TypedGate(gate.rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span)
         return typed if self.defined(level, gate, typed) else None
 
     def context(self, level: str, gate: ResolvedGate, after: bool) -> bool:
@@ -210,9 +209,7 @@ class _Checker(Quantities):
             )
         return found
 
-    def named(
-        self, level: str, gate: ResolvedGate, given: dict[str, Budget]
-    ) -> dict[str, Budget]:
+    def named(self, level: str, gate: ResolvedGate, given: dict[str, Budget]) -> dict[str, Budget]:
         """Plain numbers given by name, and the defaults of those that are not given."""
         rule = gate.rule
         k = rule.steepness

@@ -370,9 +370,7 @@ class FusedLoss(torch.nn.Module):
 
         tokens = logp, old_logp, advantages, mask
         given = {"rollout_logp": rollout_logp, "ref_logp": ref_logp}
-        call = self._call(
-            refuse, *tokens, keys, cu_seqlens, normalizers, False, aggregates, given
-        )
+        call = self._call(refuse, *tokens, keys, cu_seqlens, normalizers, False, aggregates, given)
         out = self._run(call)
         loss = out.loss
         if logp.requires_grad and torch.is_grad_enabled():

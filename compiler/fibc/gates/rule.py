@@ -141,5 +141,3 @@ class GateRule:
     def by_advantage(self) -> bool:
         """Whether it looks at the sign of the advantage."""
         return "advantage" in self.inputs
-
-

@@ -77,8 +77,7 @@ RULES = (
         "anyway, compares an objective with itself, or adds a gate where another was meant to be "
         "replaced.",
         example=_GOOD + "\nobjective b extends o { reduce mean over token }\n",
-        mended=_GOOD
-        + "\nobjective b extends o {\n"
+        mended=_GOOD + "\nobjective b extends o {\n"
         "  # fib: allow[FIB606] as published\n"
         "  reduce mean over trajectory, mean over token\n}\n",
     ),

@@ -91,9 +91,7 @@ def batch_of(objective: TypedObjective, tensors: Mapping[str, NDArray[Any]]) -> 
     keys = {key: tensors[key] for key in objective.keys}
     logp, old_logp, advantages, mask = (tensors[name] for name in _TENSORS)
     others = {name: tensors[name] for name in objective.tensors}
-    return make_batch(
-        objective.levels, logp, old_logp, advantages, mask, keys, tensors=others
-    )
+    return make_batch(objective.levels, logp, old_logp, advantages, mask, keys, tensors=others)
 
 
 def magnitudes(facts: Facts) -> dict[str, list[float]]:

@@ -96,8 +96,9 @@ RULES = (
         "override",
         "a parameter override that names or sets nothing valid",
         why="A value that reaches no parameter changes nothing, and a sweep over it compares a "
-        "loss with itself. It is not about a spec: it is found in `--set NAME=VALUE`, in a file "
-        "of `--params`, and in the values given to `load` and `with_params`.",
+        "loss with itself. It is not about a file of objectives: it is found in `--set "
+        "NAME=VALUE`, in a file of `--params`, and in the values given to `load` and "
+        "`with_params`.",
         fix=Fix.NONE,
     ),
 )

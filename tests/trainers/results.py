@@ -19,18 +19,18 @@ class Result(NamedTuple):
 class Error(NamedTuple):
     """Relative errors: of the loss, and the largest of the gradient at a token.
 
-    A gradient below a millionth of the largest one counts as if it were that large: where terms
-    cancel, rounding is relative to them.
+    A gradient below `floor` times the largest counts as if it were that large: where terms cancel,
+    rounding is relative to them.
     """
 
     loss: float
     gradient: float
 
 
-def relative_error(found: Result, expected: Result) -> Error:
+def relative_error(found: Result, expected: Result, floor: float = 1e-6) -> Error:
     assert found.gradient.shape == expected.gradient.shape
     assert np.isfinite(found.gradient).all()
     size = np.abs(expected.gradient)
     assert size.max() > 0
-    apart = np.abs(found.gradient - expected.gradient) / np.maximum(size, 1e-6 * size.max())
+    apart = np.abs(found.gradient - expected.gradient) / np.maximum(size, floor * size.max())
     return Error(abs(found.loss - expected.loss) / abs(expected.loss), float(apart.max()))

@@ -109,7 +109,10 @@ def _trainer(batch: Batch, loss_type: str, level: str, options: Mapping[str, Any
         log_multimodal=False,
         accelerator=_ONE_PROCESS,
         _metrics={"train": collections.defaultdict(list)},
-        _logs=collections.defaultdict(lambda: collections.defaultdict(list), _lists()),
+        _logs={
+            **{name: [] for name in ("prompt", "completion", "advantages")},
+            **{name: collections.defaultdict(list) for name in ("rewards", "extra")},
+        },
         _pending_extra_logs={},
         _pending_metrics={},
         _generate=lambda prompts: _generated(batch),
@@ -132,10 +135,6 @@ _ONE_PROCESS = SimpleNamespace(
     gather_for_metrics=lambda tensor: tensor,
     reduce=lambda tensor, reduction: tensor,
 )
-
-
-def _lists() -> dict[str, list[Any]]:
-    return {name: [] for name in ("prompt", "completion", "advantages")}
 
 
 def _generated(batch: Batch) -> tuple[Any, ...]:
@@ -168,4 +167,3 @@ def _double() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-

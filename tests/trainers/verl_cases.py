@@ -281,7 +281,7 @@ def _with_kl() -> Iterator[Case]:
     of_ref = "k3(ref_logp - logp)"
     for kind, estimate, note in (
         ("kl", "k1(ref_logp - logp)", ""),
-        ("abs", "|logp - ref_logp|", ""),
+        ("abs", "abs(logp - ref_logp)", ""),
         ("mse", "k2(ref_logp - logp)", ""),
         ("low_var_kl", f"min({of_ref}, 10)", "the estimate is cut at 10"),
         (

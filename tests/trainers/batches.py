@@ -141,6 +141,7 @@ def measures(batch: Batch) -> dict[str, Floats]:
     """Quantities gates look at, (B, T) or (B, 1): one value a token or a row."""
     x = batch.logp - batch.old_logp
     to_rollout = batch.old_logp - batch.rollout_logp
+    to_ref = batch.ref_logp - batch.logp
     p, old = np.exp(batch.logp), np.exp(batch.old_logp)
     rest = (1 - old) * np.log((1 - old) / (1 - p))
     return {
@@ -153,5 +154,7 @@ def measures(batch: Batch) -> dict[str, Floats]:
         "kl": np.sign(p - old) * (rest - old * x),
         "rollout ratio": np.exp(to_rollout),
         "rollout product": np.exp((to_rollout * batch.mask).sum(-1, keepdims=True)),
+        "ref ratio": np.exp(to_ref),
+        "k3 of ref": np.expm1(to_ref) - to_ref,
         "sampling kl": -_mean(batch.logp - batch.rollout_logp, batch.mask),
     }

@@ -278,27 +278,28 @@ def _corrected(cases: dict[str, Case]) -> Iterator[Case]:
 
 def _with_kl() -> Iterator[Case]:
     """use_kl_loss adds an estimate of the KL divergence to the reference, aggregated alike."""
-    of_ref = "k3(ref_logp - logp)"
+    k2, k3 = (f"{name}(ref_logp - logp)" for name in ("k2", "k3"))
+    cut = "the estimate is cut at 10"
     for kind, estimate, note in (
         ("kl", "k1(ref_logp - logp)", ""),
         ("abs", "abs(logp - ref_logp)", ""),
-        ("mse", "k2(ref_logp - logp)", ""),
-        ("low_var_kl", f"min({of_ref}, 10)", "the estimate is cut at 10"),
+        ("mse", k2, ""),
+        ("low_var_kl", f"min({k3}, 10)", cut),
         (
             "low_var_kl+",
-            f"(k2(ref_logp - logp) - stopgrad(k2(ref_logp - logp)) + stopgrad(min({of_ref}, 10)))",
-            "the value of k3, the gradient of k2",
+            f"({k2} - stopgrad({k2}) + stopgrad(min({k3}, 10)))",
+            f"the value of k3, the gradient of k2; {cut}",
         ),
     ):
         yield Case(
             "verl",
-            "vanilla",
+            "gpg",
             "token-mean",
-            "dapo",
-            _DEVIATIONS,
-            (*OVER_TOKENS, f"penalty 0.1 * {estimate}"),
-            _BOUNDS | _ONE_SIDE | {"use_kl_loss": True, "kl_loss_coef": 0.1, "kl_loss_type": kind},
-            (_RATIO,),
+            "reinforce",
+            statements=(*OVER_TOKENS, f"penalty 0.1 * {estimate}"),
+            options={"use_kl_loss": True, "kl_loss_coef": 0.1, "kl_loss_type": kind},
+            acts=(Acts("k3 of ref", -math.inf, 10.0), Acts("ref ratio", 0.8, 1.2)),
+            kind="far",
             token_advantages=True,
             about=f"kl loss {kind}",
             note=note,

@@ -61,6 +61,16 @@ def grammar() -> Lark:
     )
 
 
+def tokens(text: str) -> list[Token]:
+    """The tokens of a text that parses."""
+    parser = grammar().parse_interactive("")
+    found = []
+    for token in grammar().lex(text):
+        found.append(in_context(parser, token))
+        parser.feed_token(found[-1])
+    return found
+
+
 def in_context(parser: InteractiveParser, token: Token) -> Token:
     """The token as `parser` takes it next: a contextual keyword where none can stand is a name."""
     if token.type in CONTEXTUAL:

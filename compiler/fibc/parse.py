@@ -27,6 +27,11 @@ _STATEMENTS = frozenset(
 _CLAUSES = frozenset({"BASE", "FIBER", "AGGREGATE", "BUDGET"})
 _RESUME = _ITEMS | _STATEMENTS | _CLAUSES
 
+_CASE = ("NUMBER", "WHEN", "NUMBER", "LESSTHAN", "NUMBER")
+_LAST_CASE = ("NUMBER", "OTHERWISE")
+_CELL = ("NAME", "COLON", "NUMBER")
+"""What may be missing to the end of a block whose contents are wrong."""
+
 
 _Tree = Any
 """One of lark's trees: what it holds follows from the grammar."""
@@ -51,11 +56,20 @@ def _parse_tokens(source: Source, diagnostics: Diagnostics) -> Tree[Any] | None:
     end = Token("$END", "", start_pos=len(source.text), end_pos=len(source.text))
     parser = grammar().parse_interactive("")
     index = 0
+    doubtful: InteractiveParser | None = None
     while True:
-        token = in_context(parser, tokens[index]) if index < len(tokens) else end
+        raw = tokens[index] if index < len(tokens) else end
+        token = in_context(parser, raw)
+        before, doubtful = doubtful, None
+        if token is not raw and _starts_statement(tokens, index):
+            doubtful = branch(parser)
         try:
             result = parser.feed_token(token)
         except UnexpectedToken:
+            if before is not None:
+                # The word before was no name: it starts a statement, and something was missing.
+                parser, index = before, index - 1
+                token = tokens[index]
             previous = tokens[index - 1] if index else None
             syntax_errors.report(parser, previous, token, diagnostics)
             resumed = _resume(parser, tokens, index)
@@ -73,10 +87,17 @@ def _resume(
 ) -> tuple[InteractiveParser, int] | None:
     """The parser and the token to go on with: the nearest place where an open construct can."""
     opened = fed(parser, Token("LBRACE", "{"))
+    if opened and _lacks_opening(tokens) and fed(opened, tokens[failed]):
+        return opened, failed
+    # Only `}` is missing to a body, and not another case.
+    complete = fed(parser, Token("RBRACE", "}")) is not None
     braces = 0
     for position, token in enumerate(tokens[failed:], failed):
         # What follows an unclosed text on its line is prose.
         if tokens[failed] == '"' and token.line == tokens[failed].line:
+            continue
+        # They may be misplaced where they failed; further on the objective is not closed.
+        if position == failed and token.type in ("USE", "GATE"):
             continue
         if token.type == "LBRACE":
             if fed(parser, token):
@@ -86,13 +107,41 @@ def _resume(
             return opened, position
         elif token.type == "RBRACE" and braces:
             braces -= 1
-        elif token.type == "RBRACE" or (
-            token.type in _RESUME and _starts_statement(tokens, position)
+        elif (
+            token.type == "RBRACE"
+            or (token.type == "SEMICOLON" and not braces and not complete)
+            or (token.type in _RESUME and _starts_statement(tokens, position))
         ):
-            resumed = _unwound(parser, token)
+            resumed = _unwound(parser, token, _missing(tokens, position))
             if resumed is not None:
                 return resumed, position
     return None
+
+
+def _lacks_opening(tokens: list[Token]) -> bool:
+    kinds = [token.type for token in tokens]
+    return kinds.count("LBRACE") < kinds.count("RBRACE")
+
+
+def _missing(tokens: list[Token], position: int) -> tuple[tuple[str, ...], ...]:
+    """What may have to be put before a token so that the block or the case it ends is complete."""
+    if tokens[position].type == "RBRACE":
+        return ((), (*_LAST_CASE, "SEMICOLON"), _CELL)
+    if tokens[position].type == "SEMICOLON":
+        return (_LAST_CASE if _ends_last_case(tokens, position) else _CASE,)
+    return ((),)
+
+
+def _ends_last_case(tokens: list[Token], position: int) -> bool:
+    """Whether the case that the `;` at `position` ends was meant to be the last."""
+    if tokens[position + 1 : position + 2] == ["}"]:
+        return True
+    for token in reversed(tokens[:position]):
+        if token.type in ("SEMICOLON", "LBRACE"):
+            return False
+        if token.type in ("OTHERWISE", "ELSE"):
+            return True
+    return False
 
 
 def _starts_statement(tokens: list[Token], position: int) -> bool:
@@ -102,15 +151,20 @@ def _starts_statement(tokens: list[Token], position: int) -> bool:
     return tokens[position - 1].line != tokens[position].line
 
 
-def _unwound(parser: InteractiveParser, token: Token) -> InteractiveParser | None:
-    """The parser, of what it has open only so much left that it accepts `token`; or None."""
+def _unwound(
+    parser: InteractiveParser, token: Token, missing: tuple[tuple[str, ...], ...]
+) -> InteractiveParser | None:
+    """The parser, of what it has open only so much left that it accepts `token`, perhaps behind
+    something `missing`; or None."""
     for kept in range(len(parser.parser_state.state_stack), 0, -1):
         trial = branch(parser)
         del trial.parser_state.state_stack[kept:]
         # The value stack holds one value a state above the start state.
         del trial.parser_state.value_stack[kept - 1 :]
-        if fed(trial, token):
-            return trial
+        for kinds in missing:
+            completed = fed(trial, *(Token(kind, "") for kind in kinds))
+            if completed and fed(completed, token):
+                return completed
     return None
 
 

@@ -130,6 +130,12 @@ def test_shipped_specs_are_canonical(name: str) -> None:
     assert is_kept(SHIPPED[name]) == SHIPPED[name]
 
 
+def test_the_reference_shows_the_format() -> None:
+    page = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"^```text\n(gate .*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert is_kept(shown) == shown
+
+
 def test_there_are_seven_shipped_specs() -> None:
     assert len(SHIPPED) >= 7
 

@@ -200,3 +200,11 @@ def test_a_span_of_another_file_says_so() -> None:
     assert {span.source for span in spans(own)} == {None}
     assert {span.source for span in spans(foreign)} == {foreign.source}
     assert len(spans(own)) == len(spans(foreign)) > 20
+
+
+def test_a_syntax_error_is_of_its_file() -> None:
+    own, other = Source("own.fib", ""), Source("other.fib", "\nuse x")
+    diagnostics = Diagnostics(own)
+    assert parse(other, diagnostics, foreign=True) is None
+    [found] = diagnostics.found
+    assert (found.source, found.line, found.column) == (other, 2, 4)

@@ -63,6 +63,11 @@ objective p {
     ]
 
 
+@pytest.mark.parametrize("text", ["} objective o", "} gate g(x) odd", "} objective o { weight"])
+def test_a_block_that_is_never_opened_at_the_end_of_the_file(text: str) -> None:
+    assert [d.column for d in findings(text)] == [1, len(text) + 1]
+
+
 def test_a_second_error_in_one_block_is_found() -> None:
     text = 'objective o {\n  at token {\n    base clip(\n    fiber clip(,)\n  }\n  doc "x\n}\n'
     assert [(d.line, d.column) for d in findings(text)] == [(3, 15), (4, 16), (6, 7)]

@@ -11,6 +11,16 @@ from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from fibdsl.resources import folder
 
+ITEMS = frozenset({"EDITION", "USE", "GATE", "OBJECTIVE"})
+STATEMENTS = frozenset(
+    {
+        *("DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "BYPASS", "SURROGATE", "WEIGHT", "PENALTY"),
+        *("REDUCE", "REQUIRE", "ASSUME", "WAIVE"),
+    }
+)
+CLAUSES = frozenset({"BASE", "FIBER", "AGGREGATE", "BUDGET"})
+"""What starts an item of a file, a statement of an objective, a clause of an `at`."""
+
 CONTEXTUAL = frozenset(
     {
         "AFTER",

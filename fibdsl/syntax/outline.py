@@ -7,14 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from fibc.grammar import CLAUSES, ITEMS, STATEMENTS
 from fibdsl.syntax.words import CLOSING, Comment, Word
-
-_STATEMENTS = frozenset(
-    {
-        *("DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "BYPASS", "SURROGATE", "WEIGHT", "PENALTY"),
-        *("REDUCE", "REQUIRE", "ASSUME", "WAIVE"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +20,11 @@ class _Inside:
     end: str | None = None
 
 
-_FILE = _Inside(frozenset({"EDITION", "USE", "GATE", "OBJECTIVE"}))
+_FILE = _Inside(ITEMS)
 _CASES = _Inside(end="SEMICOLON")
 _BRACES: Mapping[str, _Inside] = {
-    "OBJECTIVE": _Inside(_STATEMENTS),
-    "AT": _Inside(frozenset({"BASE", "FIBER", "AGGREGATE", "BUDGET"})),
+    "OBJECTIVE": _Inside(STATEMENTS),
+    "AT": _Inside(CLAUSES),
     "BUDGET": _Inside(end="COMMA"),
     "GATE": _CASES,
     "SURROGATE": _CASES,

@@ -70,6 +70,16 @@ RULES = (
         mended=_GOOD.replace("deviation", "log").replace("signal ratio", "signal log_ratio"),
     ),
     Rule(
+        "FIB107",
+        "override",
+        "a parameter override that names or sets nothing valid",
+        why="A value that reaches no parameter changes nothing, and a sweep over it compares a "
+        "loss with itself. It is not about a file of objectives: it is found in `--set "
+        "NAME=VALUE`, in a file of `--params`, and in the values given to `load` and "
+        "`with_params`.",
+        fix=Fix.NONE,
+    ),
+    Rule(
         "FIB108",
         "idle-override",
         "an override that overrides nothing",
@@ -90,15 +100,5 @@ RULES = (
         mended=_GOOD.replace(
             "  reduce", "  let drift = abs(log_ratio)\n  penalty 0.1 * drift\n  reduce"
         ),
-    ),
-    Rule(
-        "FIB107",
-        "override",
-        "a parameter override that names or sets nothing valid",
-        why="A value that reaches no parameter changes nothing, and a sweep over it compares a "
-        "loss with itself. It is not about a file of objectives: it is found in `--set "
-        "NAME=VALUE`, in a file of `--params`, and in the values given to `load` and "
-        "`with_params`.",
-        fix=Fix.NONE,
     ),
 )

@@ -87,7 +87,7 @@ def test_the_reference_means_what_is_written(seed: int) -> None:
         apart = np.where(world.log_ratio == 0, 1e-6, 1e-3)
         smooth = np.abs(right - left) <= apart * scale
         error = np.abs(gradient - (right + left) / 2)[smooth]
-        assert error.max(initial=0.0) <= 1e-6 * scale, case.text
+        assert error.max(initial=0.0) <= 3e-6 * scale, case.text
         compared += int(smooth.sum())
     assert compared >= 10
 

@@ -62,6 +62,8 @@ def _is_number(tree: ast.expr) -> bool:
             return True
         case ast.UnaryOp(_, operand):
             return _is_number(operand)
+        case ast.BinOp(left, _, right):
+            return _is_number(left) and _is_number(right)
         case ast.Attribute(ast.Name("math"), "inf"):
             return True
         case _:

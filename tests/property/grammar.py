@@ -231,8 +231,7 @@ BUILT_IN = {
                 * call(
                     "max",
                     number("0"),
-                    (name("k") + number("1")) * name("C")
-                    - name("k") * Node("magnitude", of="x"),
+                    (name("k") + number("1")) * name("C") - name("k") * Node("magnitude", of="x"),
                 ),
             ),
         ),
@@ -459,9 +458,7 @@ def random_spec(rng: random.Random) -> Spec:
     chain = rng.choice(CHAINS)
     names = [level for level, _ in chain]
     top = rng.choice([rng.randrange(len(chain)), len(chain) - 1])
-    gates = {
-        level: _gate(rng, f"own_{level}", level, signal) for level in names[: top + 1]
-    }
+    gates = {level: _gate(rng, f"own_{level}", level, signal) for level in names[: top + 1]}
     aggregates = {
         level: (rng.choice(["mean", "sum"]), rng.choice(names[:index]))
         for index, level in enumerate(names)

@@ -229,7 +229,9 @@ class World:
 
     def gated(self, use: Use, level: str, channel: int, lean: Lean) -> Floats:
         x = self.seen(level, channel)
-        found = np.broadcast_to(value(use.definition.body, _Gate(self, use, level, channel, lean)), x.shape)
+        found = np.broadcast_to(
+            value(use.definition.body, _Gate(self, use, level, channel, lean)), x.shape
+        )
         if not use.pessimistic:
             return found
         lowers = lean * (channel or 1) > 0

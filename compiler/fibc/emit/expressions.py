@@ -21,8 +21,9 @@ def torch_expression(
     written: ast.expr = fold(expr, param, lambda index: inputs[index], py.constant, _call)
     if _is_tensor(expr):
         return written
-    # What has no input has no shape and no type.
-    return py.binary("+", written, py.call(py.dotted("torch", "zeros_like"), inputs[0]))
+    # What has no input has no shape and no type. (Inputs that are not used may be numbers.)
+    like = next(given for given in inputs if not isinstance(given, ast.Constant))
+    return py.binary("+", written, py.call(py.dotted("torch", "zeros_like"), like))
 
 
 def _is_tensor(expr: Expr) -> bool:

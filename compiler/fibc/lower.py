@@ -87,6 +87,11 @@ class _Lowering:
             J,
             spec.reduce[0].level if spec.reduce[0].reduction == "mean" else None,
             tuple(self.metrics),
+            {
+                level: budget
+                for level, budget in spec.budgets.items()
+                if f"data.{cell_budget_name(level)}" in self.known
+            },
         )
 
     # --- expressions at the token ---------------------------------------------------------------

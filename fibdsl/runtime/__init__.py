@@ -6,12 +6,14 @@ the standard library. `reference.py` gives the interpreter a torch face.
 
 RUNTIME = (
     "contract",
+    "naming",
     "numerics",
     "ranks",
     "levels",
     "checks",
     "layouts",
     "sharing",
+    "cells",
     "joint",
     "weights",
     "loss",

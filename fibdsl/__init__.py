@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fibdsl import schedules
 from fibdsl._version import __version__
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "load",
     "load_compiled",
     "load_text",
+    "schedules",
 ]
 
 

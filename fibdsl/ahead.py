@@ -73,6 +73,7 @@ def export(
             objective=objective.name,
             semantic_hash=loss.objective.semantic_hash,
             params=loss.objective.params,
+            schedules=dict(objective.schedules),
             levels=loss.objective.levels,
             metrics=loss.objective.metrics,
             tensors=loss.objective.tensors,

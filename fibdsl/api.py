@@ -5,12 +5,11 @@ from __future__ import annotations
 import builtins
 import hashlib
 import linecache
-import math
 import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,9 @@ from fibc.typed import TypedObjective, TypedParam
 from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
 from fibdsl.diagnostics.errors import FibError
 from fibdsl.diagnostics.rules import PROMISES
+from fibdsl.parameters import Assignment, Value, deciding_steps, holds, shown_values
 from fibdsl.resources import shipped_specs
+from fibdsl.runtime.schedules import Schedule, as_schedule, values_at
 from fibdsl.source import Source
 
 if TYPE_CHECKING:
@@ -38,24 +39,28 @@ def load(
     /,
     *,
     objective: str | None = None,
-    params: Mapping[str, float] | None = None,
+    params: Mapping[str, Value] | str | Path | None = None,
     promises: bool = True,
-    **values: float,
+    **values: Value,
 ) -> Objective:
     """Loads and checks a spec.
 
     Args:
         path: a `.fib` file, or the name of a shipped spec (`fib specs` lists them).
         objective: which one, where the file holds several.
-        params, **values: values of the objective's parameters; the others have their defaults.
+        params: values of the objective's parameters, numbers or schedules (`fibdsl.schedules`), by
+            name; or a YAML file of them (docs/language.md). A file is read here, and by no function
+            of its own: what may stand in it is known with the spec, and what is wrong with it is
+            then said with its line.
+        **values: values that win over those of `params`. The others have their defaults.
         promises: whether a `require` that is not proved is an error. Without, `broken_promises`
             of the objective has the findings, so that a witness can be evaluated.
 
     Raises:
         FibError: the spec or a value is wrong; `diagnostics` has every finding.
-        OSError: the file cannot be read.
+        OSError: a file cannot be read.
     """
-    return _load(read_source(path), objective, {**(params or {}), **values}, promises)
+    return loaded(read_source(path), objective, Assignment.of(params, values), promises)
 
 
 def load_text(
@@ -65,20 +70,55 @@ def load_text(
     objective: str | None = None,
     path: str = "<string>",
     promises: bool = True,
-    **values: float,
+    **values: Value,
 ) -> Objective:
     """Like `load`, from the text of a spec."""
-    return _load(Source(path, text), objective, values, promises)
+    return loaded(Source(path, text), objective, Assignment(None, values), promises)
 
 
-def check(*paths: str | Path) -> list[Diagnostic]:
+def check(
+    *paths: str | Path, params: Mapping[str, Value] | str | Path | None = None
+) -> list[Diagnostic]:
     """Every finding about these files (or, for a folder, the `.fib` files below it).
+
+    Args:
+        params: values as in `load`, at which promises are decided, for every objective that
+            declares them. Lints are about the defaults all the same.
 
     Raises:
         OSError: a path cannot be read.
         ValueError: a folder without specs.
     """
-    return [d for file in spec_files(*paths) for d in driver.check(read_source(file)).diagnostics]
+    checked = [driver.check(read_source(file)) for file in spec_files(*paths)]
+    return findings(checked, Assignment.of(params, {}))
+
+
+def findings(files: Sequence[driver.Checked], assignment: Assignment) -> list[Diagnostic]:
+    """Every finding about these files. What is assigned comes after the errors of specs, and
+    promises after it: they are decided once there are values to decide them at.
+
+    Raises:
+        OSError: a file of values cannot be read.
+    """
+    if assignment.empty:
+        return [d for checked in files for d in checked.diagnostics]
+    others = [[d for d in c.diagnostics if d.code not in PROMISES] for c in files]
+    if any(d.severity == "error" for found in others for d in found):
+        return [d for found in others for d in found]
+    plain = [Objective(c, typed, typed.defaults, False) for c in files for typed in c.objectives]
+    try:
+        objectives = assignment.applied(plain)
+    except FibError as error:
+        return [*(d for found in others for d in found), *error.diagnostics]
+    found = []
+    for checked, kept in zip(files, others, strict=True):
+        together = Diagnostics(checked.source)
+        together.found += kept
+        for objective in objectives:
+            if objective.checked is checked:
+                together.found += objective.broken_promises
+        found += together.in_order()
+    return found
 
 
 def spec_files(*paths: str | Path) -> list[Path]:
@@ -103,7 +143,7 @@ def _specs_below(top: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in names if name.endswith(".fib"))
 
 
-def compile(path: str | Path, *, backend: str | None = "inductor", **values: float) -> FusedLoss:
+def compile(path: str | Path, *, backend: str | None = "inductor", **values: Value) -> FusedLoss:
     """`load(path, **values).compile(backend)`."""
     return load(path, params=values).compile(backend=backend)
 
@@ -123,20 +163,22 @@ def read_source(path: str | Path) -> Source:
         raise OSError(f"{file} is not UTF-8 text (byte {error.start})") from None
 
 
-def _load(
-    source: Source, name: str | None, values: Mapping[str, float], promises: bool = True
-) -> Objective:
+def loaded(source: Source, name: str | None, assignment: Assignment, promises: bool) -> Objective:
+    """What `load` makes of a text."""
     checked = driver.check(source)
-    errors = [
-        d
-        for d in checked.diagnostics
-        if d.severity == "error" and (promises or d.code not in PROMISES)
-    ]
-    if errors:
-        raise FibError(errors)
     choices = {o.name: o for o in checked.objectives}
     if name is None and len(choices) == 1:
         name = next(iter(choices))
+    # Where there are values, promises are decided at these, below.
+    later = () if assignment.empty or name not in choices else choices[name].promises
+    errors = [
+        d
+        for d in checked.diagnostics
+        if d.severity == "error"
+        and (d.code not in PROMISES or (promises and d.span not in [p.span for p in later]))
+    ]
+    if errors:
+        raise FibError(errors)
     if name not in choices:
         asked = (
             f"no objective `{name}` in this file" if name else "this file has several objectives"
@@ -145,7 +187,10 @@ def _load(
         found.add("FIB004", asked, None, nearest(name or "", choices))
         raise FibError(found.found)
     objective = Objective(checked, choices[name], choices[name].defaults, promises)
-    return objective.with_params(**values) if values else objective
+    if assignment.empty:
+        return objective
+    [changed] = assignment.applied([objective])
+    return changed
 
 
 @dataclass(frozen=True)
@@ -170,13 +215,16 @@ class Objective:
     """A checked objective with values for its parameters.
 
     Attributes:
+        params: the values; of parameters that change from step to step, those of step 0.
         promises: whether values that break a `require` are refused.
+        schedules: the parameters that change.
     """
 
     checked: driver.Checked
     typed: TypedObjective
     params: Mapping[str, float]
     promises: bool = True
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -201,39 +249,81 @@ class Objective:
         """The parameters with their spaces, defaults and ranges."""
         return self.typed.params
 
-    def with_params(self, /, **values: float) -> Objective:
+    def with_params(self, /, **values: Value) -> Objective:
         """The same objective with other parameter values; its promises are checked again.
+
+        A value is a number, or a schedule (`fibdsl.schedules`), whose numbers are all in the range.
+        Promises are then decided at the steps where schedules start, turn and end.
 
         Raises:
             FibError: an unknown parameter, a value outside its range, a broken `require`.
         """
         found = Diagnostics(self.checked.source)
         known = {p.name: p for p in self.typed.params}
+        assigned: dict[str, Value] = {**self.params, **self.schedules}
         for name, value in values.items():
+            schedule = as_schedule(value)
             if name not in known:
                 message = f"objective `{self.name}` has no parameter `{name}`"
                 found.add("FIB107", message, None, nearest(name, known))
+            elif schedule is not None:
+                assigned[name] = schedule
+                for at, number in zip(schedule.steps, schedule.values, strict=True):
+                    if not holds(known[name], number):
+                        message = f"{name} = {number:g} at step {at} is not in {known[name].range}"
+                        help = "choose values inside the declared range"
+                        found.add("FIB403", message, known[name].span, help)
             elif isinstance(value, bool) or not isinstance(value, int | float):
                 found.add("FIB107", f"`{name}` is a number, not {value!r}", None)
-            elif not _in_range(value, known[name]):
+            elif not holds(known[name], value):
                 span = known[name].span
                 shown = f"{value:g}" if isinstance(value, float) else str(value)
                 message = f"{name} = {shown} is not in {known[name].range}"
                 found.add("FIB403", message, span, "choose a value inside the declared range")
+            else:
+                assigned[name] = float(value)
         if found.found:
             raise FibError(found.in_order())
-        changed = replace(self, params={**self.params, **{n: float(v) for n, v in values.items()}})
+        changed = replace(
+            self,
+            params=values_at(assigned, 0),
+            schedules={n: v for n, v in assigned.items() if isinstance(v, Schedule)},
+        )
         if self.promises and changed.broken_promises:
             raise FibError(changed.broken_promises)
         return changed
 
+    def at_step(self, step: int) -> Objective:
+        """The same objective with the numbers that its schedules have at a step; its promises are
+        checked there.
+
+        Raises:
+            ValueError: no parameter has a schedule; `step` is no whole number, or below 0.
+            FibError: a broken `require`.
+        """
+        if not self.schedules:
+            raise ValueError(
+                f"a step has no effect on objective '{self.name}': none of its parameters has a "
+                "schedule"
+            )
+        return self.with_params(**values_at(self.schedules, step))
+
     @cached_property
     def broken_promises(self) -> tuple[Diagnostic, ...]:
         """Every `require` that is not proved at these parameter values, and every `assume` that is
-        refuted."""
-        found = Diagnostics(self.checked.source)
-        decide_promises(Facts.at(self.typed, self.params), found)
-        return tuple(found.in_order())
+        refuted. With schedules, at one of the steps where these start, turn and end, or just before
+        one jumps; each with the first step that breaks it."""
+        broken: dict[Any, Diagnostic] = {}
+        for step in deciding_steps(self.schedules):
+            values = {**self.params, **values_at(self.schedules, step)}
+            found = Diagnostics(self.checked.source)
+            decide_promises(Facts.at(self.typed, values), found)
+            changed = {n: v for n, v in values.items() if v != self.typed.defaults[n]}
+            at = step if self.schedules else None
+            note = (f"with {shown_values(changed, at)}",) if changed else ()
+            for d in found.found:
+                broken.setdefault(d.span, replace(d, notes=(*d.notes, *note)))
+        return tuple(sorted(broken.values(), key=lambda d: d.span.start if d.span else -1))
 
     @cached_property
     def program(self) -> Program:
@@ -353,7 +443,12 @@ class Objective:
 
     def source(self) -> str:
         """The text of the generated module: needs only torch, and is what `compile` runs."""
-        return driver.compile_objective(self.typed, self.checked, self.params)
+        text = driver.compile_objective(self.typed, self.checked, self.params)
+        if not self.schedules:
+            return text
+        from fibc.emit.starting import starting
+
+        return f"{text}\n\n{starting(self.schedules)}\n"
 
     def compile(
         self,
@@ -415,13 +510,6 @@ class Objective:
         from fibdsl.ahead import export
 
         export(self, path, layout=layout, dtype=dtype, device=device, metrics=metrics)
-
-
-def _in_range(value: float, param: TypedParam) -> bool:
-    try:
-        return math.isfinite(value) and float(value) in param.range
-    except OverflowError:  # an integer beyond every float
-        return False
 
 
 def _array(tensor: Any) -> Any:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fibc.analysis.compare import Change, Comparison, compare
 from fibc.analysis.facts import Facts
 from fibc.driver import Checked
-from fibc.typed import TypedObjective
+from fibdsl.api import Objective
 from fibdsl.diagnostics.errors import FibError
 from fibdsl.diagnostics.rules import PROMISES
+from fibdsl.parameters import Assignment, shown_values
 
 
 @dataclass(frozen=True)
 class ObjectiveDiff:
-    """One objective of two files. `objective` is its name, OLD -> NEW if it was renamed."""
+    """One objective of two files. `objective` is its name, OLD -> NEW if it was renamed; `values`
+    are those at which both are compared, where these are not their defaults."""
 
     objective: str
     old: str
     new: str
     comparison: Comparison
     witness_file: str | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
 
     def with_file(self, path: str | None) -> ObjectiveDiff:
         return replace(self, witness_file=path)
@@ -34,6 +37,7 @@ class ObjectiveDiff:
             "objective": self.objective,
             "old": self.old,
             "new": self.new,
+            "values": dict(self.values),
             "change": str(c.change),
             "where": list(c.where),
             "interface": list(c.interface),
@@ -44,29 +48,49 @@ class ObjectiveDiff:
         }
 
 
-def diff_files(old: Checked, new: Checked) -> list[ObjectiveDiff]:
-    """The objectives of two files, by name; where each file has one, whatever their names.
+def diff_files(
+    pairs: Sequence[tuple[Checked, Checked]], assignment: Assignment, step: int | None = None
+) -> list[ObjectiveDiff]:
+    """The objectives of two files, for each pair of them, by name; where each file has one,
+    whatever their names.
+
+    Args:
+        assignment: values for every objective that declares them; the others have their defaults.
+        step: of the schedules among these; None: 0.
 
     Raises:
-        FibError: a file has errors, other than broken promises. An old file without a text has no
-            objectives and no errors.
+        FibError: a file has errors, other than broken promises, or a value does not fit. An old
+            file without a text has no objectives and no errors.
+        ValueError: a step without schedules.
     """
+    files = [checked for pair in pairs for checked in pair]
     errors = [
         d
-        for checked in (old, new)
+        for checked in files
         if checked.source.text
         for d in checked.diagnostics
         if d.severity == "error" and d.code not in PROMISES
     ]
     if errors:
         raise FibError(errors)
-    before = {o.name: o for o in old.objectives}
-    after = {o.name: o for o in new.objectives}
+    objectives = [Objective(c, o, o.defaults, False) for c in files for o in c.objectives]
+    if not assignment.empty:
+        objectives = assignment.applied(objectives)
+    if step is not None:
+        if not any(o.schedules for o in objectives):
+            raise ValueError("--step has no effect: no parameter has a schedule")
+        objectives = [o.at_step(step) if o.schedules else o for o in objectives]
+    return [diff for old, new in pairs for diff in _files(old, new, objectives)]
+
+
+def _files(old: Checked, new: Checked, objectives: Sequence[Objective]) -> list[ObjectiveDiff]:
+    before = {o.name: o for o in objectives if o.checked is old}
+    after = {o.name: o for o in objectives if o.checked is new}
     if len(before) == len(after) == 1:
         pairs = [(next(iter(before.values())), next(iter(after.values())))]
     else:
         pairs = [(before[name], after[name]) for name in before if name in after]
-    compared = [_pair(a, b, old, new) for a, b in pairs]
+    compared = [_pair(a, b) for a, b in pairs]
     seen_old, seen_new = {a.name for a, _ in pairs}, {b.name for _, b in pairs}
     for name in before.keys() - seen_old:
         compared.append(_alone(name, "- objective", old, new))
@@ -75,10 +99,12 @@ def diff_files(old: Checked, new: Checked) -> list[ObjectiveDiff]:
     return compared
 
 
-def _pair(a: TypedObjective, b: TypedObjective, old: Checked, new: Checked) -> ObjectiveDiff:
+def _pair(a: Objective, b: Objective) -> ObjectiveDiff:
     name = a.name if a.name == b.name else f"{a.name} -> {b.name}"
-    comparison = compare(Facts.at(a, a.defaults), Facts.at(b, b.defaults))
-    return ObjectiveDiff(name, old.source.path, new.source.path, comparison)
+    comparison = compare(Facts.at(a.typed, a.params), Facts.at(b.typed, b.params))
+    paths = a.checked.source.path, b.checked.source.path
+    values = {n: v for o in (a, b) for n, v in o.params.items() if v != o.typed.defaults[n]}
+    return ObjectiveDiff(name, *paths, comparison, values=values)
 
 
 def _alone(name: str, what: str, old: Checked, new: Checked) -> ObjectiveDiff:
@@ -90,7 +116,7 @@ _MEANING: Mapping[Change, str] = {
     Change.VALUE: "the loss changes",
     Change.GRADIENT: "the gradient changes; the loss was the same on every batch tried",
     Change.UNKNOWN: "not known to be the same, and no batch tried shows a difference",
-    Change.INTERFACE: "the loss is the same at the default values",
+    Change.INTERFACE: "the loss is the same at the {values} values",
     Change.METRICS: "the loss is the same",
     Change.SAME: "nothing changes",
 }
@@ -100,8 +126,11 @@ def table(d: ObjectiveDiff) -> str:
     """The comparison as text."""
     c = d.comparison
     added = c.interface and c.interface[0].lstrip("+- ").startswith("objective")
-    lines = [f"{c.change}  {d.objective}: {'' if added else _MEANING[c.change]}".rstrip(": ")]
+    meaning = "" if added else _MEANING[c.change]
+    meaning = meaning.format(values="given" if d.values else "default")
+    lines = [f"{c.change}  {d.objective}: {meaning}".rstrip(": ")]
     lines.append(f"  {d.old}  ->  {d.new}")
+    lines += [f"  with     {shown_values(d.values)}"] if d.values else []
     lines += [f"  differs  {regime}" for regime in c.where]
     if c.witness:
         lines.append(f"  witness  {c.witness.shows}")

@@ -8,6 +8,7 @@ from fibc.analysis.facts import Facts
 from fibc.analysis.regimes import Regime, regimes
 from fibc.analysis.survey import Extent, Surveyed, extents, survey
 from fibdsl.api import Objective
+from fibdsl.parameters import shown_values
 
 
 class RegimeReport(BaseModel):
@@ -62,6 +63,7 @@ class Explanation(BaseModel):
     spec: str
     semantic_hash: str
     params: dict[str, float]
+    step: int | None = None
     levels: list[str]
     keys: list[str]
     regimes: list[RegimeReport]
@@ -69,9 +71,11 @@ class Explanation(BaseModel):
     properties: list[PropertyReport]
 
 
-def explain(objective: Objective) -> tuple[Explanation, tuple[Surveyed, ...]]:
-    """Everything that can be proved or shown of an objective at its parameter values, and the
-    verdicts with their witnesses."""
+def explain(
+    objective: Objective, step: int | None = None
+) -> tuple[Explanation, tuple[Surveyed, ...]]:
+    """Everything that can be proved or shown of an objective at its parameter values, which are
+    those of a step if one is given, and the verdicts with their witnesses."""
     facts = Facts.at(objective.typed, objective.params)
     verdicts = survey(facts)
     return (
@@ -81,6 +85,7 @@ def explain(objective: Objective) -> tuple[Explanation, tuple[Surveyed, ...]]:
             spec=objective.checked.source.path,
             semantic_hash=objective.semantic_hash,
             params=dict(objective.params),
+            step=step,
             levels=list(objective.typed.level_names),
             keys=list(objective.keys),
             regimes=[_regime(r) for r in regimes(facts)],
@@ -126,7 +131,7 @@ def _property(s: Surveyed) -> PropertyReport:
 
 def table(e: Explanation) -> str:
     """The explanation as text."""
-    params = ", ".join(f"{k} = {v:g}" for k, v in e.params.items()) or "none"
+    params = shown_values(e.params, e.step)
     lines = [
         f"{e.objective}  ({e.spec})",
         *([f"  {e.doc}"] if e.doc else []),

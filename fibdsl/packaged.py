@@ -27,6 +27,7 @@ from fibdsl.runtime.contract import Objective, Parameter
 from fibdsl.runtime.joint import Inputs, Outputs
 from fibdsl.runtime.layouts import of_units
 from fibdsl.runtime.loss import FusedLoss, _Graph
+from fibdsl.runtime.schedules import Schedule
 from fibdsl.runtime.sharing import sharing_of
 
 KEY = "fibdsl"
@@ -44,6 +45,7 @@ class Contents(BaseModel):
 
     Attributes:
         params: with the values at export as defaults.
+        schedules: the parameters that change from step to step.
         metrics, levels, tensors, outermost, whole, semantic_hash: as of `contract.Objective`.
         wanted: the names of the metrics it computes.
         checks: what is wrong with a batch where a condition that the graph returns does not hold.
@@ -56,6 +58,7 @@ class Contents(BaseModel):
     objective: str
     semantic_hash: str
     params: dict[str, Parameter]
+    schedules: dict[str, Schedule] = {}
     levels: tuple[tuple[str, str | None], ...]
     metrics: dict[str, str]
     tensors: tuple[str, ...]
@@ -199,6 +202,7 @@ class PackagedLoss(FusedLoss):
         )
         # No backend: nothing is compiled here, and nothing that compiles is even imported.
         super().__init__(objective, None, metrics=contents.wanted)
+        self.set_params(**contents.schedules)
         self._path = path
         self._contents = contents
         self._runners: dict[torch.device, Any] = {}

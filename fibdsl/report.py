@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from fibdsl.api import Evaluation, Objective
+from fibdsl.parameters import shown_values
 from fibdsl.types import TOKEN
 
 
@@ -39,6 +40,7 @@ class EvalReport(BaseModel):
     objective: str
     spec: str
     params: dict[str, float]
+    step: int | None = None
     tokens: int
     trajectories: int
     loss: float
@@ -47,8 +49,11 @@ class EvalReport(BaseModel):
     metrics: dict[str, float]
 
 
-def report(objective: Objective, sizes: dict[str, int], evaluation: Evaluation) -> EvalReport:
-    """Collects what a batch did to an objective; levels from the coarsest to the token."""
+def report(
+    objective: Objective, sizes: dict[str, int], evaluation: Evaluation, step: int | None = None
+) -> EvalReport:
+    """Collects what a batch did to an objective, whose values are those of a step if one is given;
+    levels from the coarsest to the token."""
     metrics = evaluation.metrics
     levels = []
     for level in reversed(objective.typed.levels):
@@ -79,6 +84,7 @@ def report(objective: Objective, sizes: dict[str, int], evaluation: Evaluation) 
         objective=objective.name,
         spec=objective.checked.source.path,
         params=dict(objective.params),
+        step=step,
         tokens=sizes[TOKEN],
         trajectories=sizes["trajectory"],
         loss=evaluation.loss,
@@ -90,7 +96,7 @@ def report(objective: Objective, sizes: dict[str, int], evaluation: Evaluation) 
 
 def table(result: EvalReport) -> str:
     """The report for people."""
-    params = ", ".join(f"{k} = {v:g}" for k, v in result.params.items()) or "none"
+    params = shown_values(result.params, result.step)
     lines = [
         f"{result.objective}  ({result.spec})",
         f"  params         {params}",

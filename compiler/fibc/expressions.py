@@ -7,12 +7,14 @@ it meets, as everywhere in the language.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fibc.ir.expression import Call, Const, Expr, Input, Param
 from fibc.quantities import BadExpressionError
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
+from fibdsl.diagnostics.errors import InternalError
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import Space
@@ -56,7 +58,7 @@ AGGREGATES = ("mean", "sum")
 
 SIGN_ONLY = "advantage"
 
-_EXPONENTIALS = {"prob": "logp", "old_prob": "old_logp"}
+_EXPONENTIALS = {"ratio": "log_ratio", "prob": "logp", "old_prob": "old_logp"}
 
 
 @dataclass
@@ -125,6 +127,8 @@ class Expressions:
             if name in _EXPONENTIALS:
                 return Call("exp", (self.input(_EXPONENTIALS[name]),)), self.names[name]
             return self.input(name), self.names[name]
+        if name == "inf":
+            return Const(math.inf), None
         if name in self.lets:
             self.used.add(name)
             return self.lets[name]
@@ -298,15 +302,7 @@ class Expressions:
         for index, case in enumerate(body.cases):
             last = index == len(body.cases) - 1
             if (case.condition is None) != last:
-                raise self.bad(
-                    "FIB109",
-                    "nothing is left after `otherwise`"
-                    if case.condition is None
-                    else "nothing is said for what no case covers",
-                    case.span,
-                    "let it be the last case" if case.condition is None
-                    else "add a last case `... otherwise;`",
-                )
+                raise InternalError("the last case, and no other, is for all that is left")
             condition = None if case.condition is None else self.condition(case.condition)
             value, unit = self.expr(case.value)
             found.append((case.label.text if case.label else None, value, condition, unit))

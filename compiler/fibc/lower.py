@@ -103,8 +103,6 @@ class _Lowering:
             match name:
                 case "log_ratio":
                     self.leaves[name] = x
-                case "ratio":
-                    self.leaves[name] = self.add(ir.Ratio("ratio", TOKEN, x))
                 case "logp":
                     self.leaves[name] = self.add(ir.LogProb("logp", TOKEN, x))
                 case "advantage":

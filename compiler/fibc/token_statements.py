@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, cast
 
-from fibc.analysis.proofs.enclosure import doubts
+from fibc.analysis.proofs.enclosure import doubts, enclosure
 from fibc.expressions import LOG, PURE, RATIO, Expressions, Typed, Unit, unit_of
-from fibc.gates.use import LEAVES
+from fibc.gates.use import LEAVES, total_range
 from fibc.ir.expression import Expr, Input, inputs_of, show, substituted
 from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
@@ -56,6 +56,7 @@ class _Tokens:
     quantities: Quantities
     sums: list[Aggregate] = field(default_factory=list)
     lets: dict[str, Typed] = field(default_factory=dict)
+    known: dict[str, Interval] = field(default_factory=lambda: dict(LEAVES))
 
     def __post_init__(self) -> None:
         params = {
@@ -116,7 +117,7 @@ class _Tokens:
                 name = statement.name.text
                 if name not in self.typing.used:
                     self.typing.bad(
-                        "FIB110", f"nothing uses `{name}`", statement.name.span, "delete it"
+                        "FIB109", f"nothing uses `{name}`", statement.name.span, "delete it"
                     )
 
     def bypass(self, statement: ast.Bypass) -> Bypass:
@@ -143,7 +144,7 @@ class _Tokens:
                 "write the ratio that stands for it: `ratio`, `min(ratio, 3)`, `exp(...)`",
             )
         value = compressed(simplified(expr), self.typing.inputs)
-        inputs = [LEAVES.get(name, Interval.everything()) for name in value.inputs]
+        inputs = [self.known[name] for name in value.inputs]
         for function, argument, interval in doubts(value.expr, self.quantities.ranges, inputs):
             what = {"/": "divides by", "log": "takes the log of", "sqrt": "takes the root of"}
             shown = show(argument, value.inputs)
@@ -180,14 +181,13 @@ class _Tokens:
         if not value.inputs:
             # Of a number only how many tokens there are matters.
             value = TokenValue(value.expr, ("log_ratio",))
-        for known_sum in self.sums:
-            if (known_sum.reduction, known_sum.level, known_sum.value) == (name, level, value):
-                return typing.input(known_sum.name), unit
-        made = Aggregate(
-            f"{name} {len(self.sums)}", cast(Literal["mean", "sum"], name), level, value
-        )
-        self.sums.append(made)
-        return typing.input(made.name), unit
+        text = f"{name}({show(value.expr, value.inputs)} over {level})"
+        if text not in self.known:
+            self.sums.append(Aggregate(text, cast(Literal["mean", "sum"], name), level, value))
+            inside = [self.known[i] for i in value.inputs]
+            one = enclosure(value.expr, self.quantities.ranges, inside)
+            self.known[text] = one if name == "mean" else total_range(one)
+        return typing.input(text), unit
 
 
 def compressed(expr: Expr, names: list[str]) -> TokenValue:

@@ -102,9 +102,9 @@ class Aggregate:
     value: TokenValue
 
 
-LEAVES = ("log_ratio", "ratio", "logp", "old_logp", "ref_logp", "rollout_logp", "advantage")
-"""What expressions at the token are made of, besides `gated_ratio`; `prob` and `old_prob` are
-exponentials of these."""
+LEAVES = ("log_ratio", "logp", "old_logp", "ref_logp", "rollout_logp", "advantage")
+"""What expressions at the token are made of, besides `gated_ratio`; `ratio`, `prob` and `old_prob`
+are exponentials of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,12 @@ class TypedObjective:
         parts = [v for b in self.bypasses for v in (b.condition, b.value)]
         parts += [aggregate.value for aggregate in self.sums]
         return (*parts, *(v for v in (self.surrogate, self.weight, self.penalty) if v is not None))
+
+    @property
+    def exact(self) -> bool:
+        """Whether G is a sum of linear pieces, about which the proofs are exact."""
+        pieces = all(gate.rule.pieces for gate in self.gates.values())
+        return pieces and self.after is None and not self.summed and not self.bypasses
 
     @property
     def plain(self) -> bool:

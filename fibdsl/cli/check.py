@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fibc import driver
-from fibdsl.api import read_source, spec_files
+from fibdsl.api import findings, read_source, spec_files
 from fibdsl.atomic import write_text
+from fibdsl.cli.options import add_values, assignment
 from fibdsl.cli.output import show, with_progress
 from fibdsl.cli.witnesses import write_witnesses
 from fibdsl.diagnostics.render.colour import wanted
@@ -43,6 +44,7 @@ examples:
   fib check --output-format sarif --output-file fib.sarif --exit-zero .
   fib check --output-format json - < mine.fib            for editors and scripts
   fib check --witnesses shown .                          batches on which a promise fails
+  fib check --params sweep.yaml mine.fib                 promises at other values, or at each step
 
 exit codes: 0 no finding that fails, 1 findings, 2 wrong usage or a path that cannot be read or
 written, 3 a bug of fibdsl
@@ -67,6 +69,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="a .fib file, a folder to search for them, the name of a shipped spec, or `-` for "
         "standard input",
     )
+    add_values(command)
     output = command.add_argument_group("output")
     output.add_argument(
         "--output-format", choices=FORMATS, help="one of those below; full if nothing is settled"
@@ -114,14 +117,12 @@ def run(options: argparse.Namespace) -> int:
     settings = Settings() if options.isolated else project_settings(Path.cwd())
     plan = _plan(options, settings)
     sources = _sources(options, settings)
-    found = [
-        d
-        for source in with_progress(sources, "checking", sys.stderr)
-        for d in driver.check(source).diagnostics
-    ]
+    checked = [driver.check(source) for source in with_progress(sources, "checking", sys.stderr)]
+    found = findings(checked, assignment(options))
+    values = () if options.params is None else (options.params,)
     kept = [d for d in found if d.code not in plan.ignore]
     report = Report(
-        files=tuple(source.path for source in sources),
+        files=(*(source.path for source in sources), *values),
         findings=tuple(kept),
         root=_root(),
         fail_on=plan.fail_on,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fibc import driver
 from fibdsl.api import read_source
+from fibdsl.cli.options import add_values, assignment
 from fibdsl.source import Source
 
 _EPILOG = """\
@@ -16,6 +17,7 @@ examples:
   fib diff ppo mine.fib                          a shipped spec and one made from it
   fib diff old.fib new.fib --witnesses shown     write the batch that shows the difference
   fib diff --against main specs/mine.fib         a spec and itself at a commit, branch or tag
+  fib diff ppo mine.fib --set epsilon=0.3        both with this value, whatever their defaults
 
 exit codes: 0 SAME, 1 a difference or a wrong spec, 2 wrong usage or a file or commit that cannot be
 read, 3 a bug of fibdsl
@@ -29,7 +31,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "diff",
         help="what a change of a spec does: to the loss, its gradient, its parameters, its metrics",
         description="Compares two specs by what they mean. VALUE: the loss changes. GRADIENT: only "
-        "its gradient does. INTERFACE: the same loss at the default values, but parameters, "
+        "its gradient does. INTERFACE: the same loss at the values given, but parameters, "
         "ranges, keys or normalizers differ. METRICS: only metrics do. SAME: none of these; layout "
         "and comments never matter. UNKNOWN: not known to be the same, and no batch shows a "
         "difference. What differs is shown by a batch, with the regimes in which it does.",
@@ -48,11 +50,12 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--witnesses", metavar="DIR", help="write the batches that show differences there"
     )
     command.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    add_values(command, step=True)
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from fibdsl.comparison import ObjectiveDiff, diff_files, table
+    from fibdsl.comparison import diff_files, table
 
     if options.against is None:
         if len(options.specs) != 2:
@@ -60,9 +63,8 @@ def run(options: argparse.Namespace) -> int:
         sources = [(read_source(options.specs[0]), read_source(options.specs[1]))]
     else:
         sources = [(_at(options.against, path), read_source(path)) for path in options.specs]
-    diffs: list[ObjectiveDiff] = []
-    for old, new in sources:
-        diffs += diff_files(driver.check(old), driver.check(new))
+    pairs = [(driver.check(old), driver.check(new)) for old, new in sources]
+    diffs = diff_files(pairs, assignment(options), options.step)
     if options.witnesses:
         from fibdsl.cli.witnesses import write
 

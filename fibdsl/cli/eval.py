@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from fibdsl.cli.options import add_spec, load_spec
+from fibdsl.cli.options import add_spec, load_at_step
 from fibdsl.diagnostics.render.full import render
 from fibdsl.types import TRAJECTORY
 
@@ -26,7 +26,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "promise is evaluated all the same: the findings follow, and the exit code is 1; "
         "example: fib eval fiberpo --batch rollouts.safetensors",
     )
-    add_spec(command)
+    add_spec(command, step=True)
     command.add_argument("--batch", required=True, metavar="FILE", help="the batch file")
     command.add_argument(
         "--out",
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from fibdsl.report import report, table
 
     # A witness shows a promise broken only if the spec that breaks it can be evaluated.
-    objective = load_spec(options, promises=False)
+    objective, step = load_at_step(options)
     wanted = [*_TOKENS, *objective.tensors]
     tensors = read_tensors(
         options.batch, [*wanted, *objective.keys], ["cu_seqlens", TRAJECTORY]
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         write_tensors(
             options.out, {"gated_ratio": evaluation.gated_ratio, "gradient": evaluation.gradient}
         )
-    result = report(objective, objective.batch(**batch).sizes, evaluation)
+    result = report(objective, objective.batch(**batch).sizes, evaluation, step)
     print(result.model_dump_json(indent=2) if options.json else table(result))
     if objective.broken_promises:
         print(render(objective.broken_promises), file=sys.stderr)

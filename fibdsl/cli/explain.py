@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fibdsl.cli.options import add_spec, load_spec
+from fibdsl.cli.options import add_spec, load_at_step
 
 _EPILOG = """\
 examples:
@@ -32,7 +32,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_spec(command)
+    add_spec(command, step=True)
     command.add_argument(
         "--witnesses", metavar="DIR", help="write the witness batches there, for `fib eval --batch`"
     )
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from fibdsl.cli.witnesses import write
     from fibdsl.explanation import explain, table
 
-    explanation, verdicts = explain(load_spec(options, promises=False))
+    explanation, verdicts = explain(*load_at_step(options))
     if options.witnesses:
         named = {s.promise: s.at_values.witness for s in verdicts if s.at_values.witness}
         files = write(named, options.witnesses)

@@ -4,29 +4,65 @@ from __future__ import annotations
 
 import argparse
 
-from fibdsl.api import Objective, load
+from fibdsl.api import Objective, loaded, read_source
+from fibdsl.parameters import Assignment
 
 
-def add_spec(command: argparse.ArgumentParser) -> None:
+def add_spec(command: argparse.ArgumentParser, step: bool = False) -> None:
+    """One spec, and values for its parameters; with `step`, also the step of schedules."""
     command.add_argument("spec", metavar="SPEC", help="a .fib file, or the name of a shipped spec")
     command.add_argument(
         "--objective", metavar="NAME", help="which objective, where the file holds several"
     )
-    command.add_argument(
+    add_values(command, step)
+
+
+def add_values(command: argparse.ArgumentParser, step: bool = False) -> None:
+    """Values for parameters."""
+    values = command.add_argument_group("values of parameters, checked against their ranges")
+    values.add_argument(
         "--set",
         metavar="PARAM=VALUE",
         action="append",
         default=[],
         type=_assignment,
-        help="a value for a parameter, checked against its range; may be repeated",
+        help="a value for a parameter; may be repeated, and wins over --params",
     )
+    values.add_argument(
+        "--params",
+        metavar="FILE.yaml",
+        help="values and schedules by name, or by objective and name; see docs/language.md",
+    )
+    if step:
+        values.add_argument(
+            "--step",
+            metavar="N",
+            type=_step,
+            help="the step of the schedules in --params (default: 0)",
+        )
+
+
+def assignment(options: argparse.Namespace) -> Assignment:
+    """What the options of `add_values` set."""
+    return Assignment(options.params, dict(options.set))
 
 
 def load_spec(options: argparse.Namespace, promises: bool = True) -> Objective:
     """The objective that the options of `add_spec` name; `promises` as in `load`."""
-    return load(
-        options.spec, objective=options.objective, params=dict(options.set), promises=promises
-    )
+    source = read_source(options.spec)
+    return loaded(source, options.objective, assignment(options), promises)
+
+
+def load_at_step(options: argparse.Namespace) -> tuple[Objective, int | None]:
+    """The objective, whatever it promises, and the step that its values are of, if they are of one.
+
+    Raises:
+        ValueError: a step without schedules.
+    """
+    objective = load_spec(options, promises=False)
+    if options.step is not None:
+        return objective.at_step(options.step), options.step
+    return objective, 0 if objective.schedules else None
 
 
 def _assignment(text: str) -> tuple[str, float]:
@@ -38,3 +74,9 @@ def _assignment(text: str) -> tuple[str, float]:
     except ValueError:
         message = f"{text!r} is not of the form PARAM=NUMBER, as in --set epsilon=0.03"
         raise argparse.ArgumentTypeError(message) from None
+
+
+def _step(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)

@@ -5,6 +5,7 @@ the standard library. `reference.py` gives the interpreter a torch face.
 """
 
 RUNTIME = (
+    "schedules",
     "contract",
     "naming",
     "numerics",

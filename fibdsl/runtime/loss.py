@@ -8,7 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.distributed
@@ -24,6 +24,7 @@ from fibdsl.runtime.layouts import BLOCK, BlockLayout, layout_of, padded_to_bloc
 from fibdsl.runtime.naming import Cells, cell_ids
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.ranks import Ranks
+from fibdsl.runtime.schedules import Schedule, as_schedule, values_at
 from fibdsl.runtime.sharing import (
     OwnCells,
     SharedCells,
@@ -141,12 +142,18 @@ class FusedLoss(torch.nn.Module):
         cells: which ids the named cells of the objective have, by key and name, where it has
             budgets for them (`objective.budgets`): {"data_source": {"math": 0, "code": 7}}.
         guard: called with all values before any change; raises to refuse it (an attribute).
-        **params: values of the objective's parameters; the others have their defaults.
+        **params: values of the objective's parameters, numbers or schedules; the others have their
+            defaults.
+
+    Attributes:
+        starting: the schedules that modules of this class start with.
 
     Raises:
         ValueError: an unknown parameter, metric or cell, a value outside its range, a named cell
             without an id.
     """
+
+    starting: ClassVar[Mapping[str, Schedule]] = {}
 
     def __init__(
         self,
@@ -158,7 +165,7 @@ class FusedLoss(torch.nn.Module):
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
         cells: Cells | None = None,
-        **params: float,
+        **params: float | Schedule,
     ) -> None:
         super().__init__()
         if (process_group is None) != (gradients is None):
@@ -174,11 +181,15 @@ class FusedLoss(torch.nn.Module):
         self._ranks = None if process_group is None else Ranks(process_group)
         averaged = self._ranks is not None and gradients == "averaged"
         self._scale = float(self._ranks.size) if averaged and self._ranks else 1.0
-        self.guard: Callable[[dict[str, float]], object] | None = None
-        self._values = {name: p.default for name, p in objective.params.items()}
+        self.guard: Callable[[dict[str, Any]], object] | None = None
+        self._assigned: dict[str, float | Schedule] = {
+            name: p.default for name, p in objective.params.items()
+        }
+        self._step = 0
+        self._values: dict[str, float] = {}
         self._vectors: dict[torch.device, Tensor] = {}
         self._unset: dict[torch.device, Tensor] = {}
-        self.set_params(**params)
+        self.set_params(**{**self.starting, **params})
         self._known: dict[torch.device, dict[str, Tensor]] = {}
         self.set_cells(cells)
 
@@ -223,31 +234,76 @@ class FusedLoss(torch.nn.Module):
         """The parameter values now in force (a copy)."""
         return dict(self._values)
 
-    def set_params(self, /, **params: float) -> None:
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The parameters that change from step to step (a copy)."""
+        return {n: value for n, value in self._assigned.items() if isinstance(value, Schedule)}
+
+    @property
+    def step(self) -> int:
+        """The step that schedules are at: the last `set_step`, 0 before it."""
+        return self._step
+
+    def set_params(self, /, **params: float | Schedule) -> None:
         """Changes parameter values; all or, if one is wrong, none. Never recompiles.
 
+        A value is a number, or a schedule (`fibdsl.schedules`), which `set_step` then follows.
+
         Raises:
-            ValueError: an unknown parameter, or a value outside its range.
-            FibError: the spec's promises (`require`) do not hold at the new values; only modules
-                of `Objective.compile` can tell.
+            ValueError: an unknown parameter, or a value outside its range, at any step.
+            FibError: the spec's promises (`require`) do not hold at the new values (of schedules,
+                where they start, turn and end); only modules of `Objective.compile` can tell.
         """
+        self._change(self._checked(params), self._step, whole=True)
+
+    def set_step(self, step: int, /) -> None:
+        """Sets the parameters that have schedules to their values at a step. Never recompiles.
+
+        Raises:
+            ValueError: no parameter has a schedule; `step` is no whole number, or below 0.
+            FibError: the spec's promises do not hold there; as of `set_params`.
+        """
+        if not self.schedules:
+            raise ValueError(
+                f"no parameter of '{self.objective.name}' has a schedule, so set_step has no "
+                "effect; set_params takes schedules, fibdsl.schedules.linear(...) for one"
+            )
+        self._change(self._assigned, step, whole=False)
+
+    def _checked(self, params: Mapping[str, float | Schedule]) -> dict[str, float | Schedule]:
+        """The values now in force, with these in their places."""
         known = self.objective.params
+        assigned = dict(self._assigned)
         for name, value in params.items():
             if name not in known:
                 raise ValueError(
                     f"objective '{self.objective.name}' has no parameter '{name}'; "
                     f"it has: {', '.join(known) or 'none'}"
                 )
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            schedule = as_schedule(value)
+            if schedule is not None:
+                assigned[name], ends = schedule, schedule.bounds
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                assigned[name] = number = float(value)
+                ends = number, number
+            else:
                 raise ValueError(f"parameter '{name}' is a number, not {value!r}")
-            if not known[name].holds(float(value)):
+            if not all(map(known[name].holds, ends)):
                 raise ValueError(f"{name} = {value} is outside its range {known[name].range()}")
-        values = self._values | {name: float(value) for name, value in params.items()}
+        return assigned
+
+    def _change(self, assigned: dict[str, float | Schedule], step: int, whole: bool) -> None:
+        """Makes these the values, at this step; `whole` if schedules may be new."""
+        values = values_at(assigned, step)
         if self.guard is not None:
             # What the spec promises (`require`) must hold at the new values too.
-            self.guard(values)
-        self._values = values
-        self._vectors.clear()
+            if whole and values != assigned:
+                self.guard(dict(assigned))
+            self.guard(dict(values))
+        self._assigned, self._step = assigned, int(step)
+        if values != self._values:
+            self._values = values
+            self._vectors.clear()
 
     def set_cells(self, cells: Cells | None) -> None:
         """Says which ids the named cells have, in place of what was said before. Never recompiles.
@@ -260,14 +316,21 @@ class FusedLoss(torch.nn.Module):
         self._cells = cell_ids(self.objective.name, names, cells)
         self._known.clear()
 
-    def get_extra_state(self) -> dict[str, float]:
-        return self.params
+    def get_extra_state(self) -> dict[str, Any]:
+        # Of plain types, which torch.load takes without trusting the file.
+        state: dict[str, Any] = dict(self._values)
+        state |= {name: dict(vars(schedule)) for name, schedule in self.schedules.items()}
+        # No parameter has this name: there is a space in it.
+        return state | {"at step": self._step} if self._step or self.schedules else state
 
-    def set_extra_state(self, state: dict[str, float]) -> None:
-        self.set_params(**state)
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        params = {n: Schedule(**v) if isinstance(v, dict) else v for n, v in state.items()}
+        step: Any = params.pop("at step", 0)
+        self._change(self._checked(params), step, whole=True)
 
     def extra_repr(self) -> str:
         shown = [self.objective.name, *(f"{k}={v:g}" for k, v in self._values.items())]
+        shown += [f"step={self._step}"] if self.schedules else []
         for key, names, _, _ in self.objective.budgets.values():
             for name, number in zip(names, self._cells.get(key, ()), strict=False):
                 shown.append(f"{key}.{name}={number}")

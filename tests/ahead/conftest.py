@@ -45,8 +45,9 @@ def padded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DEEP, packed float64, with a parameter that is not the default and some of the metrics."""
-    objective = fibdsl.load_text(DEEP, epsilon=0.03)
+    """DEEP, packed float64, with a schedule that does not start at the default, and some of the
+    metrics."""
+    objective = fibdsl.load_text(DEEP, epsilon=fibdsl.schedules.linear(0.03, 0.05, 100))
     metrics = ["kl/k3", "drift/turn/plus", "tokens_clipped"]
 
     def build(path: Path) -> None:

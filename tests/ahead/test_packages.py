@@ -114,6 +114,26 @@ def test_params_are_run_time_values(padded: Path) -> None:
         loss_fn.set_params(epsilom=0.1)
 
 
+def test_a_package_has_its_schedules(packed: Path) -> None:
+    loss_fn, fresh = fibdsl.load_compiled(packed), fibdsl.load_compiled(packed)
+    assert loss_fn.schedules == {"epsilon": fibdsl.schedules.linear(0.03, 0.05, 100)}
+    case = random_case(5, 30, seed=4)
+    losses = set()
+    for step, epsilon in ((0, 0.03), (50, 0.04), (200, 0.05)):
+        loss_fn.set_step(step)
+        assert loss_fn.params == {"epsilon": pytest.approx(epsilon)}
+        result = compiled(loss_fn, case, "packed")
+        expected = reference(fibdsl.load_text(DEEP).with_params(**loss_fn.params), case)
+        assert result.loss == pytest.approx(expected.loss, rel=1e-12)
+        losses.add(result.loss)
+    assert len(losses) == 3
+    fresh.load_state_dict(loss_fn.state_dict())
+    assert (fresh.params, fresh.step) == (loss_fn.params, 200)
+    loss_fn.set_params(epsilon=0.03)
+    with pytest.raises(ValueError, match="set_step has no effect"):
+        loss_fn.set_step(3)
+
+
 def test_micro_batches(padded: Path) -> None:
     loss_fn = fibdsl.load_compiled(padded)
     case = real_case("near").to(torch.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from fibc.expressions import LOG, PURE, RATIO, Expressions, Typed, Unit, unit_of
+from fibc.gates.parity import is_odd
 from fibc.gates.rule import Case, Formula, GateRule, Parameter, Piece
 from fibc.ir.expression import Call, Const, Expr, Input, fold, inputs_of, show
 from fibc.ir.simplify import simplified
@@ -73,7 +74,17 @@ class _Definition:
             odd=self.definition.odd,
             signal=signal,
         )
-        return replace(rule, pieces=_pieces(rule)) if rule.odd else rule
+        if not rule.odd:
+            return rule
+        pieces = _pieces(rule)
+        if not pieces and not is_odd(rule):
+            self.diagnostics.add(
+                "FIB505",
+                f"`{rule.name}` is not seen to be odd",
+                self.definition.name.span,
+                "write its cases in |x|, sign(x) and odd functions of x, or delete `odd`",
+            )
+        return replace(rule, pieces=pieces)
 
     def signal(self, x: ast.Parameter) -> Space | None:
         if x.default is not None:

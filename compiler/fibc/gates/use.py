@@ -6,8 +6,20 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
+from fibc.ir import functions
 from fibc.ir.interval import Interval, hull
-from fibc.ir.scalar import Binary, ByAdvantage, Count, Log, Negate, Scalar, bounds
+from fibc.ir.scalar import (
+    Binary,
+    ByAdvantage,
+    Count,
+    Log,
+    Negate,
+    Scalar,
+    bounds,
+    counted,
+    evaluate,
+    leaning,
+)
 from fibc.typed import TypedGate
 
 _REALS = Interval.everything()
@@ -68,3 +80,37 @@ def gate_inputs(
         else:
             found.append(LEAVES[name])
     return tuple(found)
+
+
+def total_range(one: Interval) -> Interval:
+    """What the sum of one or more values can be, given what each can be."""
+    least, most = one.low, one.high
+    return Interval(
+        least if least >= 0 else -math.inf,
+        most if most <= 0 else math.inf,
+        one.low_open or least < 0,
+        one.high_open or most > 0,
+    )
+
+
+def case_value(
+    gate: TypedGate, x: float, params: Mapping[str, float], advantage: float
+) -> float:
+    """What a gate makes of x, in a small cell and of a likely token: to look for extremes with."""
+    lean = 1 if advantage >= 0 else -1
+    likely = {"size": 4.0, "tokens": 4.0, "log_ratio": x, "ratio": math.exp(min(x, 20.0))}
+    inputs = []
+    for name in gate.rule.inputs:
+        if name == "x":
+            inputs.append(x)
+        elif name in gate.arguments:
+            both = gate.arguments[name]
+            chosen = leaning(both.upper if x >= 0 else both.lower, lean)
+            counts = {of: 4.0 for of in counted(chosen)}
+            inputs.append(float(evaluate(chosen, params, counts)))
+        else:
+            inputs.append(float(lean) if name == "advantage" else likely.get(name, -1.0))
+    for case in gate.rule.cases:
+        if case.condition is None or functions.value(case.condition, {}, inputs):
+            return float(functions.value(case.value, {}, inputs))
+    raise AssertionError(gate)

@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from fibc.ir.expression import Call, Const, Expr, Input, fold
 from fibc.ir.interval import Interval, Real, hull
 
@@ -30,7 +28,7 @@ class Function:
 
     Attributes:
         arity: how many arguments it takes.
-        value: in float64, of numpy arrays; NaN stays NaN.
+        value: in float64; its first argument is a library, numpy or `NUMBERS`. NaN stays NaN.
         torch: what it is called in generated code: an operator, a function of torch, or one of
             fibdsl/runtime/numerics.py.
         slopes: its derivatives; None where it has none, as of a comparison.
@@ -82,7 +80,7 @@ def exp_end(value: Real, side: int) -> Real:
 def exp_range(x: Interval) -> Interval:
     low, high = exp_end(x.low, -1), exp_end(x.high, 1)
     # The 0 and the infinity of an exponential are approached and never reached.
-    return Interval(low, high, low == 0 or x.low_open, math.isinf(high) or x.high_open)
+    return Interval(low, high, low == 0, math.isinf(high))
 
 
 def _rising(function: Callable[[float], float], least: int, most: int) -> Callable[..., Interval]:
@@ -196,21 +194,40 @@ def _where_range(condition: Interval, yes: Interval, no: Interval) -> Interval:
 # --- values -------------------------------------------------------------------------------------
 
 
-def _least(a: Any, b: Any) -> Any:
+class NUMBERS:
+    """What the values need of numpy, for plain numbers: checking a spec does without numpy."""
+
+    exp, expm1, log, sqrt, tanh = math.exp, math.expm1, math.log, math.sqrt, math.tanh
+    abs, minimum = abs, min
+
+    @staticmethod
+    def where(condition: bool, yes: float, no: float) -> float:
+        return yes if condition else no
+
+    @staticmethod
+    def logical_and(a: bool, b: bool) -> bool:
+        return bool(a) and bool(b)
+
+    @staticmethod
+    def logical_or(a: bool, b: bool) -> bool:
+        return bool(a) or bool(b)
+
+
+def _least(np: Any, a: Any, b: Any) -> Any:
     return np.where(b < a, b, a)
 
 
-def _greatest(a: Any, b: Any) -> Any:
+def _greatest(np: Any, a: Any, b: Any) -> Any:
     return np.where(b > a, b, a)
 
 
-def _clip(x: Any, low: Any, high: Any) -> Any:
-    return _least(_greatest(x, low), high)
+def _clip(np: Any, x: Any, low: Any, high: Any) -> Any:
+    return _least(np, _greatest(np, x, low), high)
 
 
-def _stable_sigmoid(x: Any) -> Any:
+def _stable_sigmoid(np: Any, x: Any) -> Any:
     small = np.exp(-np.abs(x))
-    return np.where(np.asarray(x) >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+    return np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
 
 
 # --- derivatives --------------------------------------------------------------------------------
@@ -256,10 +273,10 @@ def _where_slopes(condition: Expr, yes: Expr, no: Expr) -> tuple[Expr, ...]:
 FUNCTIONS: dict[str, Function] = {
     f.name: f
     for f in (
-        Function("+", 2, lambda a, b: a + b, "+", lambda a, b: (_ONE, _ONE), lambda a, b: a + b),
-        Function("-", 2, lambda a, b: a - b, "-", lambda a, b: (_ONE, _MINUS), lambda a, b: a - b),
-        Function("*", 2, lambda a, b: a * b, "*", lambda a, b: (b, a), lambda a, b: a * b),
-        Function("/", 2, lambda a, b: a / b, "/", _divide_slopes, lambda a, b: a / b),
+        Function("+", 2, lambda np, a, b: a + b, "+", lambda a, b: (_ONE, _ONE), lambda a, b: a + b),
+        Function("-", 2, lambda np, a, b: a - b, "-", lambda a, b: (_ONE, _MINUS), lambda a, b: a - b),
+        Function("*", 2, lambda np, a, b: a * b, "*", lambda a, b: (b, a), lambda a, b: a * b),
+        Function("/", 2, lambda np, a, b: a / b, "/", _divide_slopes, lambda a, b: a / b),
         Function(
             "min", 2, _least, "least", lambda a, b: _choice(_call("<", b, a)), _least_range
         ),
@@ -267,11 +284,11 @@ FUNCTIONS: dict[str, Function] = {
             "max", 2, _greatest, "greatest", lambda a, b: _choice(_call("<", a, b)), _greatest_range
         ),
         Function("clip", 3, _clip, "held", _clip_slopes, _clip_range),
-        Function("abs", 1, np.abs, "magnitude", lambda x: (_call("sign", x),), _abs_range),
+        Function("abs", 1, lambda np, x: np.abs(x), "magnitude", lambda x: (_call("sign", x),), _abs_range),
         Function(
             "sign",
             1,
-            lambda x: np.where(np.asarray(x) < 0, -1.0, 1.0),
+            lambda np, x: np.where(x < 0, -1.0, 1.0),
             "direction",
             lambda x: (_ZERO,),
             _sign_range,
@@ -279,7 +296,7 @@ FUNCTIONS: dict[str, Function] = {
         Function(
             "exp",
             1,
-            lambda x: np.exp(np.minimum(x, LOG_MAX)),
+            lambda np, x: np.exp(np.minimum(x, LOG_MAX)),
             "exp",
             _exp_slopes,
             exp_range,
@@ -287,12 +304,12 @@ FUNCTIONS: dict[str, Function] = {
         Function(
             "expm1",
             1,
-            lambda x: np.expm1(np.minimum(x, LOG_MAX)),
+            lambda np, x: np.expm1(np.minimum(x, LOG_MAX)),
             "expm1",
             _exp_slopes,
             lambda x: exp_range(x) - Interval.point(Fraction(1)),
         ),
-        Function("log", 1, np.log, "torch.log", lambda x: (_call("/", _ONE, x),), _log_range),
+        Function("log", 1, lambda np, x: np.log(x), "torch.log", lambda x: (_call("/", _ONE, x),), _log_range),
         Function(
             "sigmoid",
             1,
@@ -301,33 +318,37 @@ FUNCTIONS: dict[str, Function] = {
             _sigmoid_slopes,
             _rising(_sigmoid, 0, 1),
         ),
-        Function("tanh", 1, np.tanh, "torch.tanh", _tanh_slopes, _rising(math.tanh, -1, 1)),
+        Function("tanh", 1, lambda np, x: np.tanh(x), "torch.tanh", _tanh_slopes, _rising(math.tanh, -1, 1)),
         Function(
             "sqrt",
             1,
-            np.sqrt,
+            lambda np, x: np.sqrt(x),
             "torch.sqrt",
             lambda x: (_call("/", Const(0.5), _call("sqrt", x)),),
             _sqrt_range,
         ),
-        Function("stopgrad", 1, lambda x: x, "", lambda x: (_ZERO,), lambda x: x),
-        Function("<", 2, lambda a, b: a < b, "<", None, _compare_range(_less)),
-        Function("<=", 2, lambda a, b: a <= b, "<=", None, _compare_range(_at_most)),
-        Function("and", 2, np.logical_and, "&", None, _and_range),
-        Function("or", 2, np.logical_or, "|", None, _or_range),
-        Function("where", 3, np.where, "torch.where", _where_slopes, _where_range),
+        Function("stopgrad", 1, lambda np, x: x, "", lambda x: (_ZERO,), lambda x: x),
+        Function("<", 2, lambda np, a, b: a < b, "<", None, _compare_range(_less)),
+        Function("<=", 2, lambda np, a, b: a <= b, "<=", None, _compare_range(_at_most)),
+        Function("and", 2, lambda np, a, b: np.logical_and(a, b), "&", None, _and_range),
+        Function("or", 2, lambda np, a, b: np.logical_or(a, b), "|", None, _or_range),
+        Function("where", 3, lambda np, c, a, b: np.where(c, a, b), "torch.where", _where_slopes, _where_range),
     )
 }
 
 
 def value(expr: Expr, params: Mapping[str, float], inputs: Sequence[Any]) -> Any:
-    """An expression in float64: `params` by name, `inputs` in order."""
+    """An expression in float64: `params` by name, `inputs` in order, numpy arrays or numbers."""
+    if all(isinstance(given, int | float) for given in inputs):
+        library: Any = NUMBERS
+    else:
+        import numpy as library
     return fold(
         expr,
         lambda name: params[name],
         lambda index: inputs[index],
         lambda constant: constant,
-        lambda function, arguments: FUNCTIONS[function].value(*arguments),
+        lambda function, arguments: FUNCTIONS[function].value(library, *arguments),
     )
 
 

@@ -437,6 +437,16 @@ class Program:
         return {op.name: op for op in self.ops}
 
     @property
+    def term(self) -> str:
+        """What a token's advantage is multiplied with: G, or what an objective has for it."""
+        return next(op.gated for op in self.ops if isinstance(op, Surrogate))
+
+    def summed(self, total: str) -> str:
+        """What a sum is a sum of, weighed or not: the value whose mean it makes."""
+        op = self.by_name[total]
+        return self.summed(op.x) if isinstance(op, PushForward | Weighted) else total
+
+    @property
     def level_names(self) -> tuple[str, ...]:
         return tuple(level.name for level in self.levels)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fibc.ir.expression import Call, Const, Expr
-from fibc.ir.functions import FUNCTIONS
+from fibc.ir.functions import FUNCTIONS, NUMBERS
 
 
 def simplified(expr: Expr) -> Expr:
@@ -45,7 +45,10 @@ def _call(function: str, arguments: tuple[Expr, ...]) -> Expr:
     if all(isinstance(a, Const) for a in arguments):
         values = [a.value for a in arguments if isinstance(a, Const)]
         if function != "/" or values[1]:
-            found = float(FUNCTIONS[function].value(*values))
+            try:
+                found = float(FUNCTIONS[function].value(NUMBERS, *values))
+            except (ValueError, OverflowError):
+                found = math.nan  # no number: reported where the function is judged
             if math.isfinite(found):
                 return Const(found)
     return Call(function, arguments)

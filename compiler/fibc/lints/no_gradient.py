@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.proofs import linear
+from fibc.ir.gradient import differentiable
 from fibc.lints.lint import Finding, lint
 from fibdsl.diagnostics.rules import Fix, Rule
 
@@ -39,7 +40,8 @@ objective o {
 
 @lint(RULE)
 def no_gradient(facts: Facts) -> Iterator[Finding]:
-    if facts.forms[linear.gated(facts.program)] == {}:
+    dropped = facts.forms[linear.gated(facts.program)] == {} and facts.objective.plain
+    if dropped or facts.program.objective not in differentiable(facts.program):
         yield Finding(
             facts.objective.span,
             "every gate drops its input, so the loss has no gradient",

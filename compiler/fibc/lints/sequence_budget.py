@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs.shape import shape
 from fibc.lints.lint import Finding, lint
 from fibdsl.diagnostics.rules import Fix, Rule
 from fibdsl.types import TRAJECTORY, Channels, Signal
@@ -52,7 +53,7 @@ def sequence_budget(facts: Facts) -> Iterator[Finding]:
     if gate is None or gate.budget is None:
         return
     finer = objective.level_names[: objective.level_names.index(TRAJECTORY)]
-    if any(objective.gates[level].rule.name != "drop" for level in finer):
+    if any(not shape(objective.gates[level].rule).zero for level in finer):
         return
     bounds = (facts.value(gate.budget.upper), facts.value(gate.budget.lower))
     large = [bound for bound in bounds if LARGE <= bound < math.inf]

@@ -43,7 +43,7 @@ objective o {
 @lint(RULE)
 def token_ratio_sequence_mean(facts: Facts) -> Iterator[Finding]:
     objective = facts.objective
-    if objective.coarsest_gated != TOKEN:
+    if objective.coarsest_gated != TOKEN or objective.sums:
         return
     for outer, inner in itertools.pairwise(objective.reduce):
         if (outer.level, inner.level, inner.reduction) == (TRAJECTORY, TOKEN, "mean"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
+from fibc.ir.expression import params_of
 from fibc.ir.scalar import references
 from fibc.lints.lint import Finding, lint
 from fibdsl.diagnostics.rules import Fix, Rule
@@ -12,7 +13,7 @@ from fibdsl.diagnostics.rules import Fix, Rule
 RULE = Rule(
     "FIB601",
     "unused-param",
-    "a parameter that no gate uses",
+    "a parameter that nothing uses",
     why="Setting it does nothing, so a sweep over it compares a loss with itself. Most often a "
     "budget was meant to use it.",
     example="""\
@@ -42,13 +43,19 @@ objective o {
 @lint(RULE)
 def unused_param(facts: Facts) -> Iterator[Finding]:
     used: frozenset[str] = frozenset()
-    for gate in facts.objective.gates.values():
-        budget = (gate.budget.upper, gate.budget.lower) if gate.budget else ()
-        for scalar in (*budget, gate.steepness):
-            if scalar is not None:
-                used |= references(scalar)
+    objective = facts.objective
+    gates = [*objective.gates.values(), *([] if objective.after is None else [objective.after])]
+    scalars = [scalar for gate in gates for scalar in gate.scalars]
+    scalars += [step.divisor for step in objective.reduce if step.divisor is not None]
+    for budget in objective.budgets.values():
+        scalars += budget.entries.values()
+        scalars += [] if budget.otherwise is None else [budget.otherwise]
+    for scalar in scalars:
+        used |= references(scalar)
+    for value in objective.token_values:
+        used |= params_of(value.expr)
     for param in facts.objective.params:
         if param.name not in used:
             yield Finding(
-                param.span, f"no gate uses the parameter `{param.name}`", "use it or delete it"
+                param.span, f"nothing uses the parameter `{param.name}`", "use it or delete it"
             )

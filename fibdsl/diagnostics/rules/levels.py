@@ -97,4 +97,16 @@ RULES = (
         example=_APC.replace("over state)", "over token)"),
         mended=_APC,
     ),
+    Rule(
+        "FIB209",
+        "wrong-place",
+        "something that is not known where it is asked for",
+        why="A gate of a trajectory sees one number, the aggregate; which of its tokens' "
+        "probabilities would be meant cannot be said. And a gate sees which sign the advantage "
+        "has, but not its size: what it does would no longer be a gate on ratios.",
+        example="gate held(x, C) { min(x, C * prob) }\n"
+        + _GOOD.replace("rollback(+0.2, -0.1)", "held(0.2)"),
+        mended="gate held(x, C) { min(x, C) }\n"
+        + _GOOD.replace("rollback(+0.2, -0.1)", "held(0.2)"),
+    ),
 )

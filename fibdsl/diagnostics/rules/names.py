@@ -28,8 +28,8 @@ RULES = (
         "FIB102",
         "unknown-gate",
         "a gate or modifier the language does not have",
-        why="What the gate does to a ratio is not known, so there is no loss. A gate is added in "
-        "the table of gates (CONTRIBUTING.md), not in a spec.",
+        why="What the gate does to a ratio is not known, so there is no loss. Define it in "
+        "the file, `gate NAME(x, C) { ... }`, or `use` one that has it.",
         example=_GOOD.replace("clip(", "clamp("),
         mended=_GOOD,
     ),
@@ -70,12 +70,35 @@ RULES = (
         mended=_GOOD.replace("deviation", "log").replace("signal ratio", "signal log_ratio"),
     ),
     Rule(
+        "FIB108",
+        "idle-override",
+        "an override that overrides nothing",
+        why="In an ablation a statement that replaces nothing, or says what the parent says "
+        "anyway, compares an objective with itself, or adds a gate where another was meant to be "
+        "replaced.",
+        example=_GOOD + "\nobjective b extends o { reduce mean over token }\n",
+        mended=_GOOD
+        + "\nobjective b extends o {\n"
+        "  # fib: allow[FIB606] as published\n"
+        "  reduce mean over trajectory, mean over token\n}\n",
+    ),
+    Rule(
+        "FIB109",
+        "unused-let",
+        "a `let` that nothing uses",
+        why="It was meant to be in a surrogate, a weight or a penalty, and is not.",
+        example=_GOOD.replace("  reduce", "  let drift = abs(log_ratio)\n  reduce"),
+        mended=_GOOD.replace(
+            "  reduce", "  let drift = abs(log_ratio)\n  penalty 0.1 * drift\n  reduce"
+        ),
+    ),
+    Rule(
         "FIB107",
         "override",
         "a parameter override that names or sets nothing valid",
         why="A value that reaches no parameter changes nothing, and a sweep over it compares a "
-        "loss with itself. It is not about a file: it is found in `--set NAME=VALUE` and in the "
-        "values given to `load`, `with_params` and `set_params`.",
+        "loss with itself. It is not about a spec: it is found in `--set NAME=VALUE`, in a file "
+        "of `--params`, and in the values given to `load` and `with_params`.",
         fix=Fix.NONE,
     ),
 )

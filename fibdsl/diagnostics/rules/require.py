@@ -25,7 +25,30 @@ objective o {{
 }}
 """
 
+_GATE = """\
+gate soft(x, C) odd {{
+  {first}
+  sign(x) * C otherwise;
+}}
+
+objective o {{
+  signal ratio
+  levels token < trajectory
+  at token {{ base soft(0.2) pessimistic }}
+  reduce mean over token
+}}
+"""
+
 RULES = (
+    Rule(
+        "FIB505",
+        "not-odd",
+        "a gate that is called `odd` and is not, as far as can be seen",
+        why="The proofs, and the channels of a split signal, rely on it: g(-x) = -g(x) for every "
+        "x and every budget.",
+        example=_GATE.format(first="x when x <= C;"),
+        mended=_GATE.format(first="x when |x| <= C;"),
+    ),
     Rule(
         "FIB501",
         "refuted",

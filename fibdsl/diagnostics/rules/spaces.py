@@ -22,7 +22,28 @@ objective o {
 }
 """
 
+_GATED = """\
+gate shrink(x, s : pure) {{ x / s }}
+
+objective o {{
+  param s : pure = 2 in {range}
+  signal ratio
+  levels token < trajectory
+  at token {{ base shrink(s) }}  # fib: allow[FIB605] an example
+  reduce mean over token
+}}
+"""
+
 RULES = (
+    Rule(
+        "FIB305",
+        "no-value",
+        "a division, logarithm or root that may have no value",
+        why="One token with 0 there makes the loss NaN, in the middle of a run. What an expression "
+        "can be follows from the ranges of its parameters and the cases before it.",
+        example=_GATED.format(range="[0, 10]"),
+        mended=_GATED.format(range="[1, 10]"),
+    ),
     Rule(
         "FIB301",
         "space-mismatch",

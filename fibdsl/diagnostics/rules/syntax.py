@@ -56,4 +56,13 @@ RULES = (
         example="edition 2026\n",
         mended=_GOOD,
     ),
+    Rule(
+        "FIB005",
+        "unusable-file",
+        "a `use` or `extends` that leads nowhere, out of the project, or in a circle",
+        why="What it would bring is not known. Files outside the project are not there on another "
+        "machine, and of two that need each other neither can come first.",
+        example='use "fibdsl:fibrepo.fib"\n' + _GOOD.replace("edition 2026\n\n", ""),
+        mended='use "fibdsl:fiberpo.fib"\n' + _GOOD.replace("edition 2026\n\n", ""),
+    ),
 )

@@ -6,13 +6,15 @@ as well known as one of the table.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from fibc.ir.expression import Call, Const, Expr, Input, Param
 from fibc.ir.functions import FUNCTIONS
-from fibc.ir.interval import Interval, hull
+from fibc.ir.interval import Interval, Real, hull
 
 Inputs = tuple[Interval, ...]
 _ZERO = Interval.point(Fraction(0))
@@ -20,7 +22,65 @@ _ZERO = Interval.point(Fraction(0))
 
 def enclosure(expr: Expr, params: Mapping[str, Interval], inputs: Sequence[Interval]) -> Interval:
     """An interval that holds every value of `expr`."""
-    return _Enclosure(params).of(expr, tuple(inputs))
+    found = _Enclosure(params)
+    whole = found.of(expr, tuple(inputs))
+    index = _repeated(expr, inputs)
+    if index is None or whole.low == whole.high:
+        return whole
+    return Interval(
+        -_largest(found, expr, tuple(inputs), index, -1),
+        _largest(found, expr, tuple(inputs), index, 1),
+        whole.low_open,
+        whole.high_open,
+    )
+
+
+def _repeated(expr: Expr, inputs: Sequence[Interval]) -> int | None:
+    """The one input that stands several times, so that intervals are wider than what it can do;
+    None if there is none, or several."""
+    counts = [0] * len(inputs)
+
+    def count(e: Expr) -> None:
+        match e:
+            case Input(index):
+                counts[index] += inputs[index].low != inputs[index].high
+            case Call(_, arguments):
+                for argument in arguments:
+                    count(argument)
+
+    count(expr)
+    several = [index for index, number in enumerate(counts) if number > 1]
+    return several[0] if len(several) == 1 else None
+
+
+# How often a range is cut, how narrow it has to be, and where infinite ones are cut first.
+_CUTS, _NARROW, _FAR = 120, Fraction(1, 1000), (-40, -4, -1, 0, 1, 4, 40)
+
+
+def _largest(found: _Enclosure, expr: Expr, inputs: Inputs, index: int, sign: int) -> Real:
+    """A bound above sign * expr: the range of one input is cut where the bound is largest."""
+
+    def bound(part: Interval) -> Real:
+        values = found.of(expr, (*inputs[:index], part, *inputs[index + 1 :]))
+        return values.high if sign > 0 else -values.low
+
+    x = inputs[index]
+    marks = [Fraction(m) for m in _FAR if x.low < m < x.high]
+    ends = [x.low, *marks, x.high]
+    parts = [
+        (bound(part), part)
+        for low, high in itertools.pairwise(ends)
+        if not (part := replace(x, low=low, high=high)).empty
+    ]
+    for _ in range(_CUTS):
+        parts.sort(key=lambda pair: pair[0])
+        most, part = parts[-1]
+        if math.isinf(part.low) or math.isinf(part.high) or part.high - part.low < _NARROW:
+            break
+        parts.pop()
+        middle = (Fraction(part.low) + Fraction(part.high)) / 2
+        parts += [(bound(half), half) for half in (replace(part, high=middle), replace(part, low=middle))]
+    return max(pair[0] for pair in parts)
 
 
 def doubts(
@@ -48,7 +108,7 @@ class _Enclosure:
                 square = self.of(a, inputs)
                 product = square * square
                 return replace(product, low=max(product.low, Fraction(0)))
-            case Call("-", (a, b)) if a == b:
+            case Call("-", (a, b)) if _value_of(a) == _value_of(b):
                 return _ZERO
             case Call(function, arguments):
                 return FUNCTIONS[function].range(*(self.of(a, inputs) for a in arguments))
@@ -104,6 +164,12 @@ class _Enclosure:
         match expr:
             case Input(index):
                 return _with(inputs, index, limits)
+            case Call("exp", (Input(index),)):
+                low = limits.low if limits.low > 0 else Fraction(0)
+                if limits.high <= 0:
+                    return None
+                within = Interval(low, limits.high, limits.low_open, limits.high_open)
+                return _with(inputs, index, within.log())
             case Call("abs", (Input(index),)):
                 if below.high < 0:
                     return None
@@ -140,6 +206,17 @@ class _Enclosure:
                     fine = fine or (function == "sqrt" and judged.low >= 0)
                     if not fine:
                         yield function, arguments[-1], judged
+
+
+def _value_of(expr: Expr) -> Expr:
+    """The expression without what only stops gradients."""
+    match expr:
+        case Call("stopgrad", (inner,)):
+            return _value_of(inner)
+        case Call(function, arguments):
+            return Call(function, tuple(map(_value_of, arguments)))
+        case _:
+            return expr
 
 
 def _with(inputs: Inputs, index: int, limits: Interval) -> Inputs | None:

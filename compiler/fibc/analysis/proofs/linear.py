@@ -1,4 +1,4 @@
-"""Linear forms: what the values of a program are around r = 1, and which cells they depend on.
+"""Linear forms: values that are linear in aggregates, and which cells values depend on.
 
 Aggregates are symbols. A gate that is the identity hands its input on, so a hierarchy whose gates
 all are telescopes to the signal, and cancels what it took from the cells above.
@@ -20,14 +20,12 @@ Form = Mapping[str, Fraction]
 _ONE = Fraction(1)
 
 
-def at_one(program: ir.Program) -> dict[str, Form | None]:
-    """The first-order form of every value around r = 1; None where no gate rule decides it."""
-    return _forms(program, everywhere=False)
-
-
 def everywhere(program: ir.Program) -> dict[str, Form | None]:
     """The form of every value that is linear in aggregates on every batch; None of the others."""
-    return _forms(program, everywhere=True)
+    forms: dict[str, Form | None] = {}
+    for op in program.ops:
+        forms[op.name] = _form(op, forms)
+    return forms
 
 
 def signal_form(program: ir.Program) -> Form:
@@ -41,19 +39,10 @@ def signal_form(program: ir.Program) -> Form:
 
 def gated(program: ir.Program) -> str:
     """The name of y, of which the gated ratio is made."""
-    op = program.by_name[program.gated_ratio]
-    assert isinstance(op, ir.GatedRatio)
-    return op.y
+    return next(op.y for op in program.ops if isinstance(op, ir.GatedRatio))
 
 
-def _forms(program: ir.Program, everywhere: bool) -> dict[str, Form | None]:
-    forms: dict[str, Form | None] = {}
-    for op in program.ops:
-        forms[op.name] = _form(op, forms, everywhere)
-    return forms
-
-
-def _form(op: ir.Op, forms: Mapping[str, Form | None], everywhere: bool) -> Form | None:
+def _form(op: ir.Op, forms: Mapping[str, Form | None]) -> Form | None:
     match op:
         case ir.LogRatio() | ir.Deviation() | ir.Channel() | ir.Mean() | ir.PushForward():
             return {op.name: _ONE}
@@ -68,20 +57,17 @@ def _form(op: ir.Op, forms: Mapping[str, Form | None], everywhere: bool) -> Form
         case ir.Select(_, _, up, down):
             return forms[up] if forms[up] == forms[down] else None
         case ir.Gate():
-            return _gate(op, forms[op.x], everywhere)
+            return _gate(op, forms[op.x])
         case _:
             return None
 
 
-def _gate(op: ir.Gate, x: Form | None, everywhere: bool) -> Form | None:
+def _gate(op: ir.Gate, x: Form | None) -> Form | None:
     gate = shape(op.rule)
     if gate.zero and op.side is None:
         return {}
     unbounded = op.upper == op.lower == Const(float("inf"))
-    if everywhere:
-        return x if gate.identity or (unbounded and gate.identity_at_zero) else None
-    # Budgets are positive (typecheck), and what a censor's neighbours leave at r = 1 is n delta.
-    return x if gate.identity_at_zero else None
+    return x if gate.identity or (unbounded and gate.identity_at_zero) else None
 
 
 def _sum(a: Form | None, b: Form | None, factor: Fraction) -> Form | None:
@@ -92,17 +78,19 @@ def _sum(a: Form | None, b: Form | None, factor: Fraction) -> Form | None:
 
 
 def reach(program: ir.Program) -> set[str]:
-    """The levels whose whole cells a gated ratio can depend on, in log-ratios other than its own;
-    `token` where it depends on nothing but its own."""
+    """The levels whose whole cells a token's term can depend on (its gated ratio, its weight, its
+    penalty), in log-ratios other than its own; `token` where it depends on nothing but its own."""
     forms = everywhere(program)
     symbols: dict[str, frozenset[str]] = {}
     for op in program.ops:
         form = forms[op.name]
         if form is not None:
             symbols[op.name] = frozenset(form)
-        elif isinstance(op, ir.Count | ir.NonNegativeAdvantage):
+        elif isinstance(op, ir.Count | ir.NonNegativeAdvantage | ir.Data | ir.Shared):
             symbols[op.name] = frozenset()
         else:
             symbols[op.name] = frozenset().union(*(symbols[name] for name in op.operands))
+    [term] = [op for op in program.ops if isinstance(op, ir.Surrogate)]
+    found = frozenset().union(*(symbols[name] for name in term.operands))
     # Where every gate drops, G is 1 and depends on nothing.
-    return {program.by_name[symbol].level for symbol in symbols[gated(program)]} or {TOKEN}
+    return {program.by_name[symbol].level for symbol in found} or {TOKEN}

@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from fibc.analysis.proofs import linear
+from fibc.analysis.proofs.enclosure import enclosure
 from fibc.analysis.proofs.setting import Setting
 from fibc.analysis.proofs.shape import Part, shape
+from fibc.gates.use import LEAVES, total_range
 from fibc.ir import nodes as ir
-from fibc.ir.interval import Interval, Real, hull
+from fibc.ir.functions import exp_range
+from fibc.ir.interval import Interval, hull
 from fibdsl.types import Signal
 
 _REALS = Interval.everything()
 _NONNEGATIVE = Interval(Fraction(0), math.inf, high_open=True)
-# Beyond it floats overflow, or lose the digits that the error of an exponential is counted in.
-_LARGEST = Fraction(700)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,17 @@ class Ranges:
     """Enclosures over all batches.
 
     Attributes:
-        of: the range of each value; of a sum over a cell, that of what is summed.
+        of: the range of each value.
         gated_ratio: the range of G.
         by_advantage: the range of G where the advantage is >= 0 and where it is < 0.
+        term: the same of what the advantage is multiplied with, the weight aside.
         parts: for each gate, what it does to inputs of either sign.
     """
 
     of: dict[str, Interval]
     gated_ratio: Interval
     by_advantage: tuple[Interval, Interval]
+    term: tuple[Interval, Interval]
     parts: dict[str, tuple[SignedPart, ...]]
 
 
@@ -78,14 +81,38 @@ def ranges(setting: Setting) -> Ranges:
         elif isinstance(op, ir.Gate):
             of[op.name] = hull(found.values for found in parts[op.name])
         else:
-            of[op.name] = _range(op, of)
-    y = program.by_name[linear.gated(program)]
-    leans = (y.up, y.down) if isinstance(y, ir.Select) else (y.name, y.name)
-    up, down = (gated_ratio_of(of[name], program.signal) for name in leans)
-    return Ranges(of, hull([up, down]), (up, down), parts)
+            of[op.name] = _range(op, of, setting)
+    up, down = (_leaning(program.gated_ratio, lean, of, setting) for lean in (1, -1))
+    term = tuple(_leaning(program.term, lean, of, setting) for lean in (1, -1))
+    return Ranges(of, hull([up, down]), (up, down), (term[0], term[1]), parts)
 
 
-def _range(op: ir.Op, of: dict[str, Interval]) -> Interval:
+def _leaning(name: str, lean: int, of: dict[str, Interval], setting: Setting) -> Interval:
+    """The range of a value at the token where the advantage is >= 0 (1) or < 0 (-1)."""
+    match setting.program.by_name[name]:
+        case ir.Select(_, _, up, down):
+            return _leaning(up if lean > 0 else down, lean, of, setting)
+        case ir.GatedRatio(_, _, y, signal):
+            return gated_ratio_of(_leaning(y, lean, of, setting), signal)
+        case ir.Data(_, _, tensor):
+            return data_range(tensor, setting, lean)
+        case ir.Pointwise(_, _, inputs, expr):
+            inside = [_leaning(i, lean, of, setting) for i in inputs]
+            return enclosure(expr, setting.known, inside)
+        case _:
+            return of[name]
+
+
+def data_range(tensor: str, setting: Setting, lean: int | None = None) -> Interval:
+    """What a tensor of a batch can be; advantages of one sign for a `lean`."""
+    if tensor == "advantages":
+        if lean is None:
+            return _REALS
+        return _NONNEGATIVE if lean > 0 else Interval(-math.inf, Fraction(0), True, True)
+    return LEAVES[tensor] if tensor in LEAVES else setting.known[tensor]
+
+
+def _range(op: ir.Op, of: dict[str, Interval], setting: Setting) -> Interval:
     match op:
         case ir.LogRatio():
             return _REALS
@@ -94,10 +121,18 @@ def _range(op: ir.Op, of: dict[str, Interval]) -> Interval:
         case ir.Channel(_, _, x, sign):
             side = of[x] if sign > 0 else -of[x]
             return Interval(Fraction(0), side.high, False, side.high_open)
-        case ir.PushForward(_, _, x) | ir.Weighted(_, _, x, _) | ir.Present(_, _, x, _):
+        case ir.Data(_, _, tensor):
+            return data_range(tensor, setting)
+        case ir.LogProb():
+            return data_range("logp", setting)
+        case ir.Pointwise(_, _, inputs, expr):
+            return enclosure(expr, setting.known, [of[name] for name in inputs])
+        case ir.PushForward(_, _, x) | ir.Weighted(_, _, x, _):
+            return total_range(of[x])
+        case ir.Shared(_, _, x) | ir.Present(_, _, x, _):
             return of[x]
         case ir.Mean(_, _, total, _):
-            return of[total]
+            return of[setting.program.summed(total)]
         case ir.Lift(_, _, x):
             return of[x]
         case ir.Residual(_, _, x, coarse):
@@ -155,21 +190,4 @@ def gated_ratio_of(y: Interval, signal: Signal) -> Interval:
     if signal is Signal.RATIO:
         G = y + Interval.point(Fraction(1))
         return replace(G, low_open=math.isinf(G.low), high_open=math.isinf(G.high))
-    low, high = _exp(y.low, -1), _exp(y.high, 1)
-    return Interval(low, high, low == 0, math.isinf(high))
-
-
-def _exp(value: Real, side: int) -> Real:
-    """exp of an end, rounded outwards; 0 and infinity at the infinities."""
-    if math.isinf(value):
-        return Fraction(0) if value < 0 else math.inf
-    if value == 0:
-        return Fraction(1)
-    if value > _LARGEST:
-        return math.inf if side > 0 else _exp(_LARGEST, side)
-    if value < -_LARGEST:
-        return _exp(-_LARGEST, side) if side > 0 else Fraction(0)
-    exp = math.exp(value)
-    # The argument is rounded by half its last digit, math.exp by less than its last one.
-    error = Fraction(exp) * (abs(Fraction(value)) + 2) * Fraction(2) ** -52
-    return max(Fraction(exp) + side * error, Fraction(0))
+    return exp_range(y)

@@ -38,15 +38,16 @@ class ShapePiece:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A gate on magnitudes, for a budget of 1."""
+    """A gate on magnitudes, for a budget of 1. One that is not made of pieces has none, and nothing
+    is known of it here."""
 
     pieces: tuple[ShapePiece, ...]
 
     @property
     def identity_at_zero(self) -> bool:
         """Whether it is x -> x around 0 (with a positive budget)."""
-        first = self.pieces[0]
-        return first.slope.constant == 1 and first.intercept.constant == 0
+        first = self.pieces[:1]
+        return any(p.slope.constant == 1 and p.intercept.constant == 0 for p in first)
 
     @property
     def identity(self) -> bool:
@@ -64,13 +65,16 @@ class Shape:
     @property
     def zero(self) -> bool:
         """Whether it is 0 everywhere."""
-        return all(p.slope.constant == 0 == p.intercept.constant for p in self.pieces)
+        zeros = [p.slope.constant == 0 == p.intercept.constant for p in self.pieces]
+        return bool(zeros) and all(zeros)
 
     @property
     def jumps(self) -> tuple[tuple[str, str, Rational], ...]:
         """The pieces between which the value jumps, and by how much for a budget of 1. At 0 the
         odd gate jumps by twice the first value."""
-        found = []
+        found: list[tuple[str, str, Rational]] = []
+        if not self.pieces:
+            return ()
         first = self.pieces[0]
         if first.intercept.constant != 0:
             found.append((first.regime, first.regime, first.intercept * 2))
@@ -164,6 +168,8 @@ def _at_most(C: Interval, end: Interval, limit: Real) -> Interval:
 
 def shrinks(gate: Shape, k: Interval) -> bool:
     """Whether |g(x)| <= |x| for every x and k, so that a gate that may only lower never raises."""
+    if not gate.pieces:
+        return False
     for piece in gate.pieces:
         ends = [piece.first - piece.start]
         if piece.last is not None and piece.until is not None:

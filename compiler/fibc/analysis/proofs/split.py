@@ -51,8 +51,10 @@ def _state(op: ir.Op, program: ir.Program, states: dict[str, State], rows: froze
             return "complete" if level in rows else "adds up"
         case ir.PushForward(_, level, _):
             return "complete" if level in rows and operands == ["complete"] else "adds up"
-        case ir.Lift():
+        case ir.Lift() | ir.Divided():
             return operands[0]
+        case ir.Shared():
+            return "complete"
         case ir.Mean(_, level, total, count):
             if states[count] == "complete":
                 return states[total]

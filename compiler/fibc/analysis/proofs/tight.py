@@ -22,6 +22,8 @@ _ONE, _ZERO = Fraction(1), Fraction(0)
 
 def tight_ranges(setting: Setting, loose: Ranges) -> tuple[Interval, Interval]:
     """The range of G for advantages >= 0 and for those < 0."""
+    if not setting.objective.exact:
+        return loose.by_advantage
     y = setting.program.by_name[linear.gated(setting.program)]
     leans = (y.up, y.down) if isinstance(y, ir.Select) else (y.name, y.name)
     signal = setting.program.signal

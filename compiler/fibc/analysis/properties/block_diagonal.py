@@ -55,6 +55,12 @@ def because(facts: Facts, promise: Promise) -> Because:
         facts.objective.gates.get(facts.top)
         or facts.objective.gates[facts.objective.coarsest_gated]
     )
+    reach = max(linear.reach(facts.program), key=facts.objective.level_names.index)
+    if facts.objective.sums and reach not in facts.objective.gates:
+        return Because(
+            f"an aggregate couples the tokens of a whole `{reach}`",
+            f"write `block_diagonal over {reach}`, or delete this line",
+        )
     return Because(
         f"the gate at `{facts.top}` couples the tokens of a whole `{facts.top}`"
         if facts.top in facts.objective.gates

@@ -1,4 +1,5 @@
-"""Boundedness: one number bounds G on every batch, for advantages of either sign."""
+"""Boundedness: one number bounds G, or what stands in its place as a surrogate, on every batch, for
+advantages of either sign."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import math
 from fibc.analysis.facts import Facts
 from fibc.analysis.property import Because, Property
 from fibc.analysis.witnesses.witness import Witness
+from fibc.ir.interval import hull
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -16,8 +18,12 @@ _FAR_LOG, _FAR_DEVIATION = 20.0, 1e7
 
 
 def prove(facts: Facts, promise: Promise) -> str | None:
-    G = facts.ranges.gated_ratio
-    return None if math.isinf(G.high) or math.isinf(G.low) else f"G is in {G}"
+    G = hull(facts.ranges.term)
+    return None if math.isinf(G.high) or math.isinf(G.low) else f"{_what(facts)} is in {G}"
+
+
+def _what(facts: Facts) -> str:
+    return "G" if facts.objective.surrogate is None else "the surrogate"
 
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:
@@ -34,13 +40,13 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
             if built is None:
                 continue
             trial = evaluate(facts, built)
-            G = np.abs(trial.gated_ratio)
+            G = np.abs(trial.term)
             if G.max() >= _HUGE:
                 where = tuple(int(i) for i in np.unravel_index(G.argmax(), G.shape))
                 return trial.witness(
                     promise.property,
                     f"where A {'>=' if advantage > 0 else '<'} 0, token {where} has "
-                    f"G = {trial.gated_ratio[where]:.4g}",
+                    f"{_what(facts)} = {trial.term[where]:.4g}",
                 )
     return None
 
@@ -57,7 +63,7 @@ def because(facts: Facts, promise: Promise) -> Because:
     found = facts.ranges
     sides = [
         f"where A {sign} 0"
-        for sign, G in zip((">=", "<"), found.by_advantage, strict=True)
+        for sign, G in zip((">=", "<"), found.term, strict=True)
         if math.isinf(G.high) or math.isinf(G.low)
     ]
     labels = tuple(
@@ -66,7 +72,7 @@ def because(facts: Facts, promise: Promise) -> Because:
         if gate.pessimistic
     )
     return Because(
-        f"nothing bounds G {' and '.join(sides)}",
+        f"nothing bounds {_what(facts)} {' and '.join(sides)}",
         "delete `pessimistic`, gate the level that passes, or delete this line",
         labels,
     )

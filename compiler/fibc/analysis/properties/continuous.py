@@ -7,6 +7,7 @@ jumps, rational functions of k, are identically 0.
 from __future__ import annotations
 
 from fibc.analysis.facts import Facts
+from fibc.analysis.proofs.continuity import continuous
 from fibc.analysis.proofs.shape import shape
 from fibc.analysis.property import Because, Property
 from fibc.analysis.witnesses.witness import Witness
@@ -19,8 +20,14 @@ _STEP, _JUMP = 1e-9, 1e-4
 
 
 def prove(facts: Facts, promise: Promise) -> str | None:
-    if all(not shape(gate.rule).jumps for gate in facts.objective.gates.values()):
+    gates = [*facts.objective.gates.values()]
+    gates += [] if facts.objective.after is None else [facts.objective.after]
+    if any(shape(gate.rule).jumps for gate in gates):
+        return None
+    if facts.objective.exact and facts.objective.surrogate is facts.objective.weight is None:
         return "every gate is continuous, for every budget and every k"
+    if continuous(facts.program):
+        return "it is made of continuous functions of the log-ratios"
     return None
 
 
@@ -51,13 +58,13 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
 
 def _jumps(facts: Facts, gate: TypedGate, size: int) -> list[float]:
     """The magnitudes at which the gate jumps in a cell of `size` children."""
-    from fibc.ir.scalar import evaluate
+    from fibc.ir.scalar import evaluate, leaning
 
-    budgets = (gate.budget.upper, gate.budget.lower) if gate.budget else ()
+    budgets = gate.budget.bounds if gate.budget else ()
     k = 1.0
     if gate.steepness is not None:
         assert facts.values is not None
-        k = float(evaluate(gate.steepness, facts.values, {"size": size, "tokens": size}))
+        k = float(evaluate(leaning(gate.steepness, 1), facts.values, {"size": size, "tokens": size}))
     return [
         float(piece.until(facts.value(budget), k))
         for budget in budgets
@@ -74,7 +81,10 @@ def because(facts: Facts, promise: Promise) -> Because:
                 "use a gate whose pieces meet",
                 (Label(gate.span, "this gate"),),
             )
-    return Because("no gate jumps", "delete this line")
+    return Because(
+        "a case begins where its neighbour may have another value",
+        "write it with `min`, `max` or `clip`, or delete this line",
+    )
 
 
 CONTINUOUS = Property(

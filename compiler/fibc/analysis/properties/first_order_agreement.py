@@ -1,13 +1,15 @@
 """First-order agreement: at r = 1 the Jacobian dG/dr is the identity (arXiv 2603.08239).
 
-Proved by linear forms: if every gate is the identity around 0, the hierarchy telescopes to the
-signal. Refuted by the Jacobian of a batch at r = 1.
+Of an objective that has a surrogate it is that of the surrogate with respect to log-ratios, the
+weight aside. Proved by linear forms (fibc.analysis.proofs.first_order): if every gate is the
+identity around 0, the hierarchy telescopes to the signal. Refuted by the Jacobian of a batch at
+r = 1.
 """
 
 from __future__ import annotations
 
 from fibc.analysis.facts import Facts
-from fibc.analysis.proofs import linear
+from fibc.analysis.proofs.first_order import agrees
 from fibc.analysis.proofs.shape import shape
 from fibc.analysis.property import Because, Property
 from fibc.analysis.witnesses.witness import Witness
@@ -16,10 +18,11 @@ from fibdsl.diagnostics.diagnostic import Label
 
 
 def prove(facts: Facts, promise: Promise) -> str | None:
-    y = linear.gated(facts.program)
-    if linear.at_one(facts.program)[y] == linear.signal_form(facts.program):
+    if not agrees(facts):
+        return None
+    if facts.objective.exact and facts.objective.surrogate is None:
         return "every gate is the identity around 0, so the sum over the levels is the signal"
-    return None
+    return "around r = 1 what multiplies the advantage follows the token's own log-ratio, slope 1"
 
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:
@@ -54,7 +57,7 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
 
 def because(facts: Facts, promise: Promise) -> Because:
     for level, gate in facts.objective.gates.items():
-        if not shape(gate.rule).identity_at_zero:
+        if gate.rule.pieces and not shape(gate.rule).identity_at_zero:
             slope = shape(gate.rule).pieces[0].slope.constant
             shown = "another slope" if slope is None else f"slope {float(slope):g}"
             return Because(
@@ -63,7 +66,11 @@ def because(facts: Facts, promise: Promise) -> Because:
                 f"use a gate at `{level}` that passes small deviations, or delete this line",
                 (Label(gate.span, "this gate"),),
             )
-    return Because("the gates do not add up to the signal around r = 1", "delete this line")
+    return Because(
+        "around r = 1 what multiplies the advantage does not follow the token's own log-ratio with "
+        "slope 1, or that is not seen from the expressions",
+        "delete this line",
+    )
 
 
 FIRST_ORDER_AGREEMENT = Property(

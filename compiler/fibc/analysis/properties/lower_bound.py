@@ -21,6 +21,9 @@ _PLAIN = 1e-2
 
 def prove(facts: Facts, promise: Promise) -> str | None:
     gates = facts.objective.gates.values()
+    objective = facts.objective
+    if not objective.plain or objective.after is not None or objective.bypasses:
+        return None
     if all(gate.pessimistic or shape(gate.rule).identity for gate in gates):
         return "no gate acts where it would raise the objective"
     return None
@@ -32,16 +35,17 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
     from fibc.analysis.witnesses.extremes import extreme_trials
 
     found: Witness | None = None
+    what = "G" if facts.objective.surrogate is None else "the surrogate"
     for trial in extreme_trials(facts):
         tensors = trial.built.tensors
         r = np.exp(np.minimum(tensors["logp"] - tensors["old_logp"], 700.0))
         A = np.where(tensors["mask"], tensors["advantages"], 0.0)
-        excess = (trial.gated_ratio - r) * A / np.maximum(1.0, r)
+        excess = (trial.term - r) * A / np.maximum(1.0, r)
         if excess.max() <= _TOLERANCE:
             continue
         where = divmod(int(excess.argmax()), excess.shape[1])
         shows = f"token {where}, with A = {A[where]:+g}, has r = {r[where]:.6g} and "
-        found = trial.witness(promise.property, f"{shows}G = {trial.gated_ratio[where]:.6g}")
+        found = trial.witness(promise.property, f"{shows}{what} = {trial.term[where]:.6g}")
         if excess.max() > _PLAIN:
             break
     return found

@@ -16,8 +16,14 @@ _TOLERANCE = 1e-9
 
 
 def prove(facts: Facts, promise: Promise) -> str | None:
-    for gate in facts.objective.gates.values():
-        if gate.pessimistic or (gate.budget is not None and not _even(gate.budget, facts)):
+    objective = facts.objective
+    gates = [*objective.gates.values(), *([] if objective.after is None else [objective.after])]
+    if objective.bypasses:
+        return None
+    for gate in gates:
+        if not gate.rule.odd or gate.pessimistic:
+            return None
+        if not all(_even(given, facts) for given in gate.arguments.values()):
             return None
     return "every gate is odd and has one budget for both signs"
 

@@ -42,7 +42,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
 
 
 def _stands_at(op: ir.Op, promise: Promise) -> bool:
-    return isinstance(op, ir.Gate) and op.level == promise.at
+    return isinstance(op, ir.Gate) and op.level == promise.at and not op.name.startswith("after")
 
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:

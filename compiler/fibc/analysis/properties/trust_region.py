@@ -38,6 +38,8 @@ def _by_censor(facts: Facts, promise: Promise) -> str | None:
     gate = objective.gates[TOKEN]
     if not gate.rule.neighbours or objective.coarsest_gated != TOKEN or gate.pessimistic:
         return None
+    if not objective.exact:
+        return None
     if not shape(gate.rule).clips:
         return None
     assert gate.budget is not None

@@ -246,6 +246,7 @@ def _lay_out(
         "advantages": np.array(advantages, float)[of_path % len(advantages)].reshape(shape),
         "mask": np.ones(shape, bool),
     }
+    tensors |= dict.fromkeys(objective.tensors, tensors["old_logp"])
     cells = {}
     for cell in objective.levels:
         ids = index // per_cell[cell.name] if cell.name in per_cell else np.zeros_like(index)
@@ -317,6 +318,7 @@ def random_tensors(objective: TypedObjective, seed: int, scale: float) -> dict[s
         "advantages": rng.choice([1.0, -1.0], (rows, width)),
         "mask": np.arange(width)[None, :] < rng.integers(1, width + 1, (rows, 1)),
     }
+    tensors |= dict.fromkeys(objective.tensors, tensors["old_logp"])
     names = objective.level_names
     row = names.index(TRAJECTORY) if TRAJECTORY in names else -1
     coarser = np.arange(rows)[:, None] + np.zeros((1, width), np.int64)

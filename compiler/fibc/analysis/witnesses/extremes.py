@@ -16,7 +16,8 @@ from functools import cached_property
 from fibc.analysis.facts import Facts
 from fibc.analysis.witnesses.designs import Path, build
 from fibc.analysis.witnesses.lab import Trial, evaluate, trials
-from fibc.ir.scalar import Scalar
+from fibc.gates.use import case_value
+from fibc.ir.scalar import Scalar, leaning
 from fibc.ir.scalar import evaluate as scalar_value
 from fibc.typed import TypedGate
 from fibdsl.types import TOKEN, Channels, Signal
@@ -95,7 +96,7 @@ class _Chain:
     def room(self) -> float:
         """An aggregate so large that every finer level can fall below it by its budget."""
         gates = self.facts.objective.gates.values()
-        bounds = [b for g in gates if g.budget for b in (g.budget.upper, g.budget.lower)]
+        bounds = [b for g in gates if g.budget for b in g.budget.bounds]
         values = [self.facts.value(b) for b in bounds]
         return 2.5 * sum(v for v in values if math.isfinite(v))
 
@@ -104,7 +105,7 @@ class _Chain:
     ) -> Sequence[float]:
         if level == TOKEN and token is not None:
             return [token - coarse]
-        budgets = (gate.budget.upper, gate.budget.lower) if gate.budget else ()
+        budgets = gate.budget.bounds if gate.budget else ()
         finite = [C for C in map(self.facts.value, budgets) if math.isfinite(C)]
         sizes = {0.0, self.room, *(t * C for C in finite for t in (1.0, 1.5, 3.0))}
         held = len(finite) == 2 and not gate.pessimistic and not gate.rule.neighbours
@@ -122,7 +123,7 @@ class _Chain:
         found = {0.0}
         for finer in names[: names.index(level)]:
             gate = self.facts.objective.gates[finer]
-            bounds = (gate.budget.upper, gate.budget.lower) if gate.budget else ()
+            bounds = gate.budget.bounds if gate.budget else ()
             finite = [C for C in map(self.facts.value, bounds) if math.isfinite(C)]
             found = {S + t * C for S in found for C in finite for t in (1.0, 1.5)} | found
         return set(sorted(found)[:16])
@@ -139,9 +140,12 @@ class _Chain:
         C = math.inf
         if gate.budget is not None:
             upper = x >= 0 if self.channel is None else self.channel > 0
-            C = self.facts.value(gate.budget.upper if upper else gate.budget.lower)
+            bound = gate.budget.upper if upper else gate.budget.lower
+            C = self.facts.value(leaning(bound, 1 if self.advantage >= 0 else -1))
         k = self.steepness(gate.steepness)
         value = x
+        if not gate.rule.pieces:
+            value = case_value(gate, x, self.facts.values or {}, self.advantage)
         for piece in gate.rule.pieces:
             value = sign * float(piece.intercept(C, k) + piece.slope(C, k) * a)
             end = piece.until(C, k) if piece.until else math.inf
@@ -157,7 +161,9 @@ class _Chain:
         if scalar not in self.known:
             counts = {"size": _CHILDREN, "tokens": _CHILDREN}
             values = self.facts.values or {}
-            self.known[scalar] = float(scalar_value(scalar, values, counts)) if scalar else 1.0
+            lean = 1 if self.advantage >= 0 else -1
+            chosen = leaning(scalar, lean) if scalar else None
+            self.known[scalar] = float(scalar_value(chosen, values, counts)) if chosen else 1.0
         return self.known[scalar]
 
 

@@ -43,6 +43,12 @@ class Trial:
         return batch.scatter(self.run.gated_ratio - 1.0) + 1.0
 
     @cached_property
+    def term(self) -> NDArray[np.float64]:
+        """What each token's advantage is multiplied with, (B, T); 1 under the mask."""
+        batch = self.run.batch
+        return batch.scatter(self.run.values[self.run.program.term] - 1.0) + 1.0
+
+    @cached_property
     def gradient(self) -> NDArray[np.float64]:
         """d loss / d logp, (B, T): what `fib eval --out` writes."""
         slope = interp.pullback(self.run, self.run.program.objective, -np.ones(1))
@@ -50,11 +56,11 @@ class Trial:
 
     @cached_property
     def jacobian(self) -> NDArray[np.float64]:
-        """Of the path's token: d G / d log-ratio, (B, T)."""
+        """Of the path's token: d (what its advantage is multiplied with) / d log-ratio, (B, T)."""
         row, column = self.built.at[0]
         seed = np.zeros(self.built.tensors["mask"].shape)
         seed[row, column] = 1.0
-        batch, name = self.run.batch, self.run.program.gated_ratio
+        batch, name = self.run.batch, self.run.program.term
         return batch.scatter(interp.pullback(self.run, name, seed.ravel()[batch.where]))
 
     @cached_property
@@ -84,14 +90,17 @@ def evaluate(facts: Facts, built: Built) -> Trial:
 def batch_of(objective: TypedObjective, tensors: Mapping[str, NDArray[Any]]) -> Batch:
     keys = {key: tensors[key] for key in objective.keys}
     logp, old_logp, advantages, mask = (tensors[name] for name in _TENSORS)
-    return make_batch(objective.levels, logp, old_logp, advantages, mask, keys)
+    others = {name: tensors[name] for name in objective.tensors}
+    return make_batch(
+        objective.levels, logp, old_logp, advantages, mask, keys, tensors=others
+    )
 
 
 def magnitudes(facts: Facts) -> dict[str, list[float]]:
     """For each gated level, the sizes of deviation at which its gate does something of its own."""
     found: dict[str, list[float]] = {}
     for level, gate in facts.objective.gates.items():
-        budgets = (gate.budget.upper, gate.budget.lower) if gate.budget else ()
+        budgets = [b for name in gate.rule.budgets for b in gate.arguments[name].bounds]
         values = {facts.value(b) for b in budgets} - {math.inf}
         sizes = {v * t for v in values for t in _TIMES} or set(_WITHOUT_BUDGET)
         found[level] = sorted(sizes)

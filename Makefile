@@ -4,22 +4,28 @@ PYTHON ?= python3
 
 VENV       := .venv
 WHEEL_VENV := .venv-wheel
+PEERS_VENV := .venv-trainers
 BIN        := $(VENV)/bin
 WHEEL_BIN  := $(WHEEL_VENV)/bin
 STAMP      := $(VENV)/.installed
 INSTALL    := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PEERS      := tests/trainers/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wheel-test bench bench-check clean
+.PHONY: help demo test trainers-test lint wheel-test bench bench-check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## run examples/demo.py
 	@$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## run all tests against the checkout
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+trainers-test: $(PEERS_VENV)/.installed ## compare the losses with those of verl and TRL, as installed
+	@echo "== testing parity with trainers"
+	@$(PEERS_VENV)/bin/python -m pytest -m trainers tests/trainers
 
 lint: $(STAMP) ## ruff check, ruff format --check, mypy
 	@echo "== ruff check"
@@ -48,7 +54,7 @@ bench-check: $(STAMP) ## measure how long `fib check` takes
 	@$(BIN)/python benchmarks/check_speed.py
 
 clean: ## remove build outputs and caches (keeps .venv)
-	@rm -rf build dist $(WHEEL_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist $(WHEEL_VENV) $(PEERS_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . \( -name '.venv*' -o -name .git \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt
@@ -57,6 +63,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== setting up $(VENV) (the first time takes minutes: torch is large)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python $(INSTALL) -e '.[dev]'
+	@touch $@
+
+# verl's dependencies are for training on GPUs; the extra `trainers` has those of its losses.
+$(PEERS_VENV)/.installed: pyproject.toml constraints.txt $(PEERS)
+	@echo "== installing the trainers into $(PEERS_VENV)"
+	@test -x $(PEERS_VENV)/bin/python || $(PYTHON) -m venv $(PEERS_VENV)
+	@$(PEERS_VENV)/bin/python $(INSTALL) -c $(PEERS) -e '.[trainers]'
+	@$(PEERS_VENV)/bin/python $(INSTALL) -c $(PEERS) --no-deps verl
 	@touch $@
 
 # The wheel run must not see the checkout, not even from a process that a test starts.

@@ -14,36 +14,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import ValidationError
 
 from fibc.driver import Checked
-from fibc.typed import TypedObjective, TypedParam
-from fibdsl import schedules
+from fibc.typed import TypedObjective
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.diagnostics.errors import FibError
-from fibdsl.parameters import Value, holds
+from fibdsl.param_form import FORMS, PIECES, RAMPS, model_of
+from fibdsl.parameters import Value
 from fibdsl.source import Source, Span
 from fibdsl.types import Space
 
 if TYPE_CHECKING:
     from fibdsl.api import Objective
 
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def read(path: str | Path) -> ParamFile:
@@ -156,103 +145,13 @@ class ParamFile:
         entries = {key.value: _data(value) for key, value in node.value}
         entries = {n: v for n, v in entries.items() if n in own or n not in skip}
         try:
-            values = _model(objective).model_validate(entries)
+            values = model_of(objective).model_validate(entries)
         except ValidationError as error:
             for problem in error.errors():
                 _Problem(self.source, node, checked, objective, problem).add(found)
             return {}
         forms = ((name, getattr(values, f"p{n}")) for n, name in enumerate(own))
         return {name: form.result() for name, form in forms if form is not None}
-
-
-# --- the form -----------------------------------------------------------------------------------
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-_RAMPS = {"linear": schedules.linear, "cosine": schedules.cosine}
-_PIECES = {
-    "piecewise": schedules.piecewise,
-    "piecewise_linear": schedules.piecewise_linear,
-}
-_FORMS = ("value", *_RAMPS, *_PIECES)
-
-
-class _Form(_Strict):
-    """One value: a number, or a mapping that has one of these and perhaps its space."""
-
-    @model_validator(mode="after")
-    def _one(self) -> _Form:
-        if len(self._given()) != 1:
-            raise PydanticCustomError("forms", "")
-        return self
-
-    def _given(self) -> list[str]:
-        return [name for name in _FORMS if getattr(self, name) is not None]
-
-    def result(self) -> Value:
-        [name] = self._given()
-        content: Any = getattr(self, name)
-        if name in _RAMPS:
-            return _RAMPS[name](content.start, content.end, content.steps)
-        result: Value = _PIECES[name](content) if name in _PIECES else content
-        return result
-
-
-def _model(objective: TypedObjective) -> type[BaseModel]:
-    """The form of a mapping of values. Fields have numbers for names, and names for aliases: not
-    every name of a parameter may be that of a field."""
-    fields: dict[str, Any] = {
-        f"p{n}": (_form(param), Field(None, alias=param.name))
-        for n, param in enumerate(objective.params)
-    }
-    return create_model("Values", __base__=_Strict, **fields)
-
-
-def _form(param: TypedParam) -> Any:
-    number = Annotated[float, AfterValidator(partial(_in_range, param))]
-    space = Annotated[str, AfterValidator(partial(_in_space, param))]
-    step = Annotated[int, Field(ge=0)]
-    ramp = create_model(
-        "Ramp",
-        __base__=_Strict,
-        start=(number, Field(alias="from")),
-        end=(number, Field(alias="to")),
-        steps=(Annotated[int, Field(ge=1)], Field(alias="over")),
-    )
-    pieces = Annotated[dict[step, number], AfterValidator(_from_the_start)]
-    fields: dict[str, Any] = {
-        "value": (number | None, None),
-        **dict.fromkeys(_RAMPS, (ramp | None, None)),
-        **dict.fromkeys(_PIECES, (pieces | None, None)),
-        "space": (space | None, None),
-    }
-    form = create_model("Form", __base__=_Form, **fields)
-    return Annotated[form | None, BeforeValidator(_as_mapping)]
-
-
-def _as_mapping(value: Any) -> Any:
-    return value if isinstance(value, dict) else {"value": value}
-
-
-def _in_range(param: TypedParam, value: float) -> float:
-    if not holds(param, value):
-        raise PydanticCustomError("range", "")
-    return value
-
-
-def _in_space(param: TypedParam, space: str) -> str:
-    if space != param.space:
-        raise PydanticCustomError("space", "")
-    return space
-
-
-def _from_the_start(pieces: dict[int, float]) -> dict[int, float]:
-    if 0 not in pieces:
-        raise PydanticCustomError("start", "")
-    return pieces
 
 
 # --- the text -----------------------------------------------------------------------------------
@@ -346,12 +245,12 @@ class _Problem:
         at = _span(self.node)
         match self.type:
             case "extra_forbidden":
-                parts = [*_FORMS, "space"] if len(self.loc) == 2 else ["from", "to", "over"]
+                parts = [*FORMS, "space"] if len(self.loc) == 2 else ["from", "to", "over"]
                 return f"unknown entry {key}", _span(self.key), nearest(self.key.value, parts)
             case "missing":
                 return f"{key} lacks `{self.loc[-1]}`", _span(self.key), _usage(self.key.value)
             case "forms":
-                forms = ", ".join(f"`{form}`" for form in _FORMS)
+                forms = ", ".join(f"`{form}`" for form in FORMS)
                 return f"{key} needs exactly one of {forms}", _span(self.key), None
             case "space":
                 help = nearest(self.node.value, Space)
@@ -374,7 +273,8 @@ class _Problem:
 
     def _written(self) -> str:
         if isinstance(self.node, yaml.ScalarNode):
-            return self.source.text[self.node.start_mark.index : self.node.end_mark.index]
+            span = _span(self.node)
+            return " ".join(self.source.text[span.start : span.end].split())
         return "a mapping" if isinstance(self.node, yaml.MappingNode) else "a list"
 
 
@@ -392,6 +292,6 @@ def _way(node: yaml.Node, loc: Sequence[str | int]) -> Iterator[tuple[yaml.Scala
 
 
 def _usage(form: str) -> str | None:
-    if form in _RAMPS:
+    if form in RAMPS:
         return f"write `{form}: {{ from: 0.3, to: 0.1, over: 1000 }}`"
-    return f"write `{form}: {{ 0: 0.3, 500: 0.1 }}`" if form in _PIECES else None
+    return f"write `{form}: {{ 0: 0.3, 500: 0.1 }}`" if form in PIECES else None

@@ -294,9 +294,7 @@ class Expressions:
             value = Call("where", (condition, case, value))
         return value, unit
 
-    def cases(
-        self, body: ast.Cases
-    ) -> list[tuple[str | None, Expr, Expr | None, Unit | None]]:
+    def cases(self, body: ast.Cases) -> list[tuple[str | None, Expr, Expr | None, Unit | None]]:
         """Label, value, condition and unit of each case; the last one is for all that is left."""
         found = []
         for index, case in enumerate(body.cases):

@@ -314,9 +314,7 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
     raise AssertionError(op)
 
 
-def _pointwise(
-    inputs: tuple[str, ...], expr: Expr, g: Floats, r: Run
-) -> list[tuple[str, Floats]]:
+def _pointwise(inputs: tuple[str, ...], expr: Expr, g: Floats, r: Run) -> list[tuple[str, Floats]]:
     """The gradient with respect to each input of an expression."""
     values = [r.values[name] for name in inputs]
     found = []

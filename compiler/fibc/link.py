@@ -114,16 +114,19 @@ class _Linker:
                     "FIB103", f"a second gate `{name}`", definition.name.span, "rename one of them"
                 )
                 continue
-            rule = define(definition, file.source, self.diagnostics)
-            if rule is not None:
-                scope.gates[name] = rule
+            made = define(definition, file.source, self.diagnostics)
+            if made is not None:
+                scope.gates[name] = made
         own: set[str] = set()
         for objective in file.objectives:
             name = objective.name.text
             if name in scope.objectives:
                 where = "" if name in own else "; a file that this one uses has one"
                 self.error(
-                    "FIB103", f"a second objective `{name}`{where}", objective.name.span, "rename it"
+                    "FIB103",
+                    f"a second objective `{name}`{where}",
+                    objective.name.span,
+                    "rename it",
                 )
                 continue
             own.add(name)
@@ -193,7 +196,9 @@ class _Linker:
             return None
         if not path.is_file():
             near = [p.name for p in path.parent.glob("*.fib")] if path.parent.is_dir() else []
-            self.error("FIB005", f"there is no file `{use.path}`", use.span, nearest(path.name, near))
+            self.error(
+                "FIB005", f"there is no file `{use.path}`", use.span, nearest(path.name, near)
+            )
             return None
         return path
 
@@ -323,7 +328,8 @@ class _Merge:
     def waive(self, statement: ast.Waive) -> None:
         """Takes a promise away; without arguments all of that property."""
         wanted = statement.require
-        plain = wanted.at is wanted.over is wanted.bound is wanted.range is None
+        parts = (wanted.at, wanted.over, wanted.bound, wanted.range)
+        plain = all(part is None for part in parts)
 
         def meant(s: ast.Statement | None) -> bool:
             if not isinstance(s, ast.Require) or s.property.text != wanted.property.text:

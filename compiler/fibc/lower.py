@@ -333,8 +333,7 @@ class _Lowering:
             condition = substituted(case.condition, places)
             gated = Call("where", (condition, value, gated))
             hits = [
-                Call("where", (condition, one, other))
-                for one, other in zip(hit, hits, strict=True)
+                Call("where", (condition, one, other)) for one, other in zip(hit, hits, strict=True)
             ]
         if side is not None:
             acts = Call("<", (gated, Input(0)) if side > 0 else (Input(0), gated))
@@ -473,12 +472,13 @@ class _Lowering:
         pair = leans if gate.by_advantage else leans[:1]
         if len(pair) == 2:
             up_share = self.up_share(level)
-        for sign in (1, -1):
+        signs: tuple[ir.Sign, ...] = (1, -1)
+        for sign in signs:
             channel = sign if sign in aggregates else None
             names = [stem + _suffix(channel, lean) for lean in pair]
             for index, regime in enumerate(regimes):
                 if not gate.rule.pieces:
-                    side = sign if channel is None else None
+                    side: Lean = sign if channel is None else None
                     value = self.hit(level, names, index, side, up_share)
                     name = f"regime/{level}/{_WORD[sign]}/{regime}"
                     self.metrics.append(ir.MeanOf(name, value, self.members(level)))

@@ -20,7 +20,18 @@ from fibdsl.syntax import ast
 _ITEMS = frozenset({"USE", "GATE", "OBJECTIVE"})
 _STATEMENTS = frozenset(
     {
-        *("DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "LET", "BYPASS", "SURROGATE", "WEIGHT", "PENALTY"),
+        *(
+            "DOC",
+            "PARAM",
+            "SIGNAL",
+            "LEVELS",
+            "AT",
+            "LET",
+            "BYPASS",
+            "SURROGATE",
+            "WEIGHT",
+            "PENALTY",
+        ),
         *("REDUCE", "REQUIRE", "ASSUME", "WAIVE"),
     }
 )

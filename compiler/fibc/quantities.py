@@ -15,7 +15,6 @@ from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import Space
 
-
 BY_ADVANTAGE = "by_advantage"
 NOTHING: Mapping[str, Space] = MappingProxyType({})
 
@@ -208,9 +207,7 @@ class Quantities:
             raise BadExpressionError
         return ByAdvantage(up, down), a or b
 
-    def binary(
-        self, expr: ast.Binary, words: Mapping[str, Space]
-    ) -> tuple[Scalar, Space | None]:
+    def binary(self, expr: ast.Binary, words: Mapping[str, Space]) -> tuple[Scalar, Space | None]:
         left, a = self.expr(expr.left, words)
         right, b = self.expr(expr.right, words)
         scalar = Binary(expr.operator, left, right)

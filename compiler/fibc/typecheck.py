@@ -15,7 +15,7 @@ from fibc.ir.interval import Interval, hull
 from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Scalar, bounds, counted
 from fibc.promises import typed_promises
 from fibc.quantities import BY_ADVANTAGE, BadExpressionError, Quantities
-from fibc.resolved import ReduceStep, Resolved, ResolvedGate
+from fibc.resolved import Resolved, ResolvedGate
 from fibc.token_statements import token_statements
 from fibc.typed import Budget, CellBudget, TypedGate, TypedObjective
 from fibdsl.builtins import CELL_COUNTS
@@ -59,7 +59,8 @@ class _Checker(Quantities):
         after = self.gate(TOKEN, self.spec.after, after=True) if self.spec.after else None
         token = token_statements(self.spec, self)
         steps = tuple(
-            replace(step, divisor=self.divisor(self.spec.divisors[i])) if i in self.spec.divisors
+            replace(step, divisor=self.divisor(self.spec.divisors[i]))
+            if i in self.spec.divisors
             else step
             for i, step in enumerate(self.spec.reduce)
         )
@@ -114,19 +115,14 @@ class _Checker(Quantities):
             good = self.neighbours(level, gate)
         good = self.context(level, gate, after) and good
         arguments: dict[str, Budget] = {}
-        try:
-            arguments |= self.positional(level, gate)
-        except BadExpressionError:
-            good = False
-        try:
-            arguments |= self.named(level, gate, arguments)
-        except BadExpressionError:
-            good = False
+        for given in (self.positional, self.named):
+            try:
+                arguments |= given(level, gate)
+            except BadExpressionError:
+                good = False
         if not good:
             return None
-        typed = TypedGate(
-            gate.rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span
-        )
+        typed = TypedGate(gate.rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span)
         return typed if self.defined(level, gate, typed) else None
 
     def context(self, level: str, gate: ResolvedGate, after: bool) -> bool:
@@ -164,30 +160,21 @@ class _Checker(Quantities):
 
     def positional(self, level: str, gate: ResolvedGate) -> dict[str, Budget]:
         """The arguments without a name: budgets, or of a gate without any its plain numbers."""
-        rule, arguments = gate.rule, gate.arguments
+        rule, left = gate.rule, list(gate.arguments)
         if rule.pieces or rule.neighbours:
             budget = self.budget(level, gate)
             return {} if budget is None else {rule.budgets[0]: budget}
-        left = list(arguments)
         found: dict[str, Budget] = {}
-        budgets = bool(rule.budgets)
         for parameter in rule.parameters:
-            if parameter.name in gate.named or (parameter.space is not None and budgets):
+            if _is_named(parameter, gate):
                 continue
             if not left:
-                if parameter.default is None:
-                    raise self.bad(
-                        "FIB401",
-                        f"`{rule.name}` needs `{parameter.name}`",
-                        gate.gate_span,
-                        f"write {_usage(rule)}",
-                    )
+                found[parameter.name] = self.default(gate, parameter)
                 continue
             argument = left.pop(0)
             if parameter.space is not None:
                 found[parameter.name] = self.plain(level, rule, parameter, argument)
-                continue
-            if argument.kind == "value":
+            elif argument.kind == "value":
                 bound = self.bound(level, argument)
                 found[parameter.name] = Budget(bound, bound)
             elif argument.kind == "upper" and left and left[0].kind == "lower":
@@ -210,36 +197,38 @@ class _Checker(Quantities):
             )
         return found
 
-    def named(
-        self, level: str, gate: ResolvedGate, given: dict[str, Budget]
-    ) -> dict[str, Budget]:
-        """Plain numbers given by name, and the defaults of those that are not given."""
+    def named(self, level: str, gate: ResolvedGate) -> dict[str, Budget]:
+        """Plain numbers that are given by name, or could be."""
         rule = gate.rule
-        k = rule.steepness
-        if k is not None:
+        if rule.pieces or rule.neighbours:
+            k = rule.steepness
+            if k is None:
+                return {}
             steepness = self.steepness(level, gate, k)
             return {k.name: Budget(steepness, steepness)}
         found: dict[str, Budget] = {}
         for parameter in rule.parameters:
-            name = parameter.name
-            if name in gate.named:
-                if name in given:
-                    raise self.bad(
-                        "FIB103", f"a second `{name}`", gate.named[name].span, "delete one of them"
-                    )
-                argument = ast.Argument("value", gate.named[name], gate.named[name].span)
-                found[name] = self.plain(level, rule, parameter, argument)
-            elif name not in given:
-                if parameter.default is None:
-                    raise self.bad(
-                        "FIB401",
-                        f"`{rule.name}` needs `{name}`",
-                        gate.gate_span,
-                        f"write {_usage(rule)}",
-                    )
-                scalar = _scalar(parameter.default)
-                found[name] = Budget(scalar, scalar)
+            if not _is_named(parameter, gate):
+                continue
+            written = gate.named.get(parameter.name)
+            if written is None:
+                found[parameter.name] = self.default(gate, parameter)
+            else:
+                argument = ast.Argument("value", written, written.span)
+                found[parameter.name] = self.plain(level, rule, parameter, argument)
         return found
+
+    def default(self, gate: ResolvedGate, parameter: Parameter) -> Budget:
+        """What a parameter is that is not given."""
+        if parameter.default is None:
+            raise self.bad(
+                "FIB401",
+                f"`{gate.rule.name}` needs `{parameter.name}`",
+                gate.gate_span,
+                f"write {_usage(gate.rule)}",
+            )
+        scalar = _scalar(parameter.default)
+        return Budget(scalar, scalar)
 
     def plain(
         self, level: str, rule: GateRule, parameter: Parameter, argument: ast.Argument
@@ -427,14 +416,7 @@ class _Checker(Quantities):
     def steepness(self, level: str, gate: ResolvedGate, k: Parameter) -> Scalar:
         written = gate.named.get(k.name)
         if written is None:
-            if k.default is None:
-                raise self.bad(
-                    "FIB401",
-                    f"`{gate.rule.name}` needs `{k.name}`",
-                    gate.gate_span,
-                    f"write {_usage(gate.rule)}",
-                )
-            default = _scalar(k.default)
+            default = self.default(gate, k).upper
             if level == TOKEN and counted(default):
                 raise self.bad(
                     "FIB406",
@@ -530,6 +512,12 @@ class _Checker(Quantities):
                     else f"`{name}` deviates from the coarser gated level `{coarsest}`"
                 )
                 self.error("FIB204", why, gate.span, f"write `{wanted}` here")
+
+
+def _is_named(parameter: Parameter, gate: ResolvedGate) -> bool:
+    """Whether an argument goes by its name: plain numbers do beside budgets, and where one does."""
+    plain = parameter.space is not None
+    return parameter.name in gate.named or (plain and bool(gate.rule.budgets))
 
 
 def _usage(rule: GateRule) -> str:

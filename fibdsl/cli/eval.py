@@ -44,9 +44,7 @@ def run(options: argparse.Namespace) -> int:
     # A witness shows a promise broken only if the spec that breaks it can be evaluated.
     objective, step = load_at_step(options)
     wanted = [*_TOKENS, *objective.tensors]
-    tensors = read_tensors(
-        options.batch, [*wanted, *objective.keys], ["cu_seqlens", TRAJECTORY]
-    )
+    tensors = read_tensors(options.batch, [*wanted, *objective.keys], ["cu_seqlens", TRAJECTORY])
     batch: dict[str, Any] = {name: tensors[name] for name in wanted}
     # Rows of equal `trajectory` are pieces of one.
     named = [*objective.keys, *(key for key in (TRAJECTORY,) if key in tensors)]

@@ -122,15 +122,21 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
     x = torch.where(mask, logp.to(dtype) - old_logp.to(dtype), 0.0)
     advantages = torch.where(mask, advantages.to(dtype), 0.0)
     wanted = {"logp": logp, "old_logp": old_logp, **tensors}
-    tensors = {
-        name: torch.where(mask, wanted[name].to(dtype), 0.0) for name in objective.tensors
-    }
+    tensors = {name: torch.where(mask, wanted[name].to(dtype), 0.0) for name in objective.tensors}
     if layout is not None:
         # Once, not in each loop over the tokens: indices are looked up and checked.
         x, advantages, weight = kept(x), kept(advantages), kept(weight)
     params, normalizer = given.params.to(dtype), given.normalizer.to(dtype)
     budgets = token_budgets(
-        objective, given.budgets, given.ids, params, mask, layout, levels.levels, setup.ranks, checks
+        objective,
+        given.budgets,
+        given.ids,
+        params,
+        mask,
+        layout,
+        levels.levels,
+        setup.ranks,
+        checks,
     )
     tensors |= {f"budget of {level}": budget for level, budget in budgets.items()}
 

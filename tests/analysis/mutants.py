@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fibdsl.builtins import GATES, GateRule
+from fibc.gates.rule import GateRule
+from fibc.link import builtin_gates
 
 
 @dataclass(frozen=True)
@@ -750,4 +751,4 @@ TABLE: tuple[TableMutant, ...] = (
 
 
 def mutated(mutant: TableMutant) -> GateRule:
-    return mutant.change(GATES[mutant.gate])
+    return mutant.change(builtin_gates()[mutant.gate])

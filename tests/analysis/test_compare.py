@@ -14,8 +14,8 @@ import fibdsl
 from fibc.analysis.compare import Change, Comparison, compare
 from fibc.analysis.facts import Facts
 from fibc.analysis.witnesses.witness import Witness
+from fibc.link import builtin_gates
 from fibdsl.api import Objective
-from fibdsl.builtins import GATES
 from tests.analysis import checks
 from tests.analysis.mutants import TEXT, Mutant
 from tests.analysis.random_cases import CHAINS, random_batch, random_spec
@@ -312,10 +312,10 @@ def test_what_cannot_be_told_is_unknown() -> None:
 
 
 def exclusive_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = GATES["clip"]
+    clip = builtin_gates()["clip"]
     first = replace(clip.pieces[0], inclusive=False)
     rule = replace(clip, name="openclip", pieces=(first, *clip.pieces[1:]))
-    monkeypatch.setitem(GATES, "openclip", rule)
+    monkeypatch.setitem(builtin_gates(), "openclip", rule)
 
 
 def test_another_slope_at_the_budget_is_a_matter_of_the_gradient(

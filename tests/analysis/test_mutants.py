@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from fibc import driver
-from fibdsl.builtins import GATES
+from fibc.link import builtin_gates
 from fibdsl.resources import shipped_specs
 from fibdsl.source import Source
 from tests.analysis.mutants import TABLE, TEXT, Mutant, TableMutant, mutated
@@ -47,7 +47,7 @@ def test_a_slip_in_a_spec(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("mutant", TABLE, ids=lambda m: f"{m.spec} {m.gate} {m.name}")
 def test_a_slip_in_the_table_of_gates(mutant: TableMutant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(GATES, mutant.gate, mutated(mutant))
+    monkeypatch.setitem(builtin_gates(), mutant.gate, mutated(mutant))
     found = codes(SPECS[mutant.spec])
     assert bool(mutant.codes) != bool(mutant.why)
     assert found >= set(mutant.codes)

@@ -14,8 +14,9 @@ import sympy  # type: ignore[import-untyped]
 
 from fibc.analysis.proofs.rational import K, Rational
 from fibc.analysis.proofs.shape import Shape, shape
+from fibc.gates.rule import GateRule
 from fibc.ir.interval import Interval, Real
-from fibdsl.builtins import GATES, GateRule
+from fibc.link import builtin_gates
 from fibdsl.diagnostics.errors import InternalError
 from tests.analysis.checks import value_of_gate
 
@@ -125,12 +126,12 @@ PRINTED: dict[str, list[tuple[str, Any, Any, Any]]] = {
 
 
 def test_every_gate_is_in_these_tests() -> None:
-    assert PRINTED.keys() == GATES.keys()
+    assert PRINTED.keys() == builtin_gates().keys()
 
 
-@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("name", builtin_gates())
 def test_the_pieces_of_a_gate(name: str) -> None:
-    found = shape(GATES[name])
+    found = shape(builtin_gates()[name])
     assert [p.regime for p in found.pieces] == [regime for regime, *_ in PRINTED[name]]
     for piece, (_, slope, intercept, until) in zip(found.pieces, PRINTED[name], strict=True):
         assert sympy.simplify(as_sympy(piece.slope) - slope) == 0
@@ -140,10 +141,12 @@ def test_the_pieces_of_a_gate(name: str) -> None:
             assert sympy.simplify(as_sympy(piece.until) - until) == 0
 
 
-@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("name", builtin_gates())
 def test_a_gate_is_its_shape_times_the_budget(name: str) -> None:
     """g(a; C, k) = C g(a / C; 1, k), identically in a, C and k."""
-    for rule, piece in zip(GATES[name].pieces, shape(GATES[name]).pieces, strict=True):
+    for rule, piece in zip(
+        builtin_gates()[name].pieces, shape(builtin_gates()[name]).pieces, strict=True
+    ):
         value = rule.intercept(C, k) + rule.slope(C, k) * a
         scaled = C * (as_sympy(piece.intercept) + as_sympy(piece.slope) * a / C)
         assert sympy.simplify(value - scaled) == 0
@@ -152,10 +155,10 @@ def test_a_gate_is_its_shape_times_the_budget(name: str) -> None:
             assert sympy.simplify(rule.until(C, k) - C * as_sympy(piece.until)) == 0
 
 
-@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("name", builtin_gates())
 def test_a_gate_is_continuous(name: str) -> None:
     """By sympy, for every C and k; and so says the shape."""
-    pieces = GATES[name].pieces
+    pieces = builtin_gates()[name].pieces
     assert pieces[0].intercept(C, k) == 0
     for before, after in itertools.pairwise(pieces):
         assert before.until is not None
@@ -163,7 +166,7 @@ def test_a_gate_is_continuous(name: str) -> None:
         jump = after.intercept(C, k) + after.slope(C, k) * end
         jump -= before.intercept(C, k) + before.slope(C, k) * end
         assert sympy.simplify(jump) == 0
-    assert shape(GATES[name]).jumps == ()
+    assert shape(builtin_gates()[name]).jumps == ()
 
 
 @pytest.mark.parametrize(
@@ -179,15 +182,15 @@ def test_a_gate_is_continuous(name: str) -> None:
 def test_what_a_gate_is(
     name: str, identity_at_zero: bool, identity: bool, zero: bool, clips: bool
 ) -> None:
-    found = shape(GATES[name])
+    found = shape(builtin_gates()[name])
     properties = found.identity_at_zero, found.identity, found.zero, found.clips
     assert properties == (identity_at_zero, identity, zero, clips)
 
 
 def changed(name: str, index: int, **changes: Any) -> GateRule:
-    pieces = list(GATES[name].pieces)
+    pieces = list(builtin_gates()[name].pieces)
     pieces[index] = replace(pieces[index], **changes)
-    return replace(GATES[name], pieces=tuple(pieces))
+    return replace(builtin_gates()[name], pieces=tuple(pieces))
 
 
 def test_jumps_are_found_and_measured() -> None:
@@ -234,13 +237,13 @@ def _exact(name: str, x: Fraction, budget: Fraction, steepness: Fraction) -> Fra
             return min(x, budget)
 
 
-@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("name", builtin_gates())
 def test_the_range_of_a_gate_is_exact_at_a_point(name: str) -> None:
     rng = random.Random(name)
     for _ in range(200):
         budget, steepness = Fraction(rng.randint(1, 30), 10), Fraction(rng.randint(1, 40), 8)
         far = Fraction(rng.randint(1, 80), 10)
-        found = shape(GATES[name]).range(
+        found = shape(builtin_gates()[name]).range(
             Interval.point(budget), Interval.point(steepness), Interval(Fraction(0), far)
         )
         expected = exact_range(name, budget, steepness, far)
@@ -248,7 +251,7 @@ def test_the_range_of_a_gate_is_exact_at_a_point(name: str) -> None:
         assert Fraction(found.high) == expected[1]
 
 
-@pytest.mark.parametrize("name", [n for n in GATES if n != "censor"])
+@pytest.mark.parametrize("name", [n for n in builtin_gates() if n != "censor"])
 def test_the_range_of_a_gate_holds_all_values(name: str) -> None:
     rng = random.Random(name)
     for _ in range(100):
@@ -256,7 +259,7 @@ def test_the_range_of_a_gate_holds_all_values(name: str) -> None:
         budgets = Interval(low, low + Fraction(rng.randint(1, 20), 10), low_open=True)
         steepnesses = Interval(steep, steep + rng.randint(0, 9))
         far: Real = Fraction(rng.randint(1, 80), 10) if rng.random() < 0.5 else math.inf
-        found = shape(GATES[name]).range(budgets, steepnesses, Interval(Fraction(0), far))
+        found = shape(builtin_gates()[name]).range(budgets, steepnesses, Interval(Fraction(0), far))
         for _ in range(20):
             budget = rng.uniform(float(budgets.low) + 1e-6, float(budgets.high))
             at = rng.uniform(float(steepnesses.low), float(steepnesses.high))
@@ -267,7 +270,9 @@ def test_the_range_of_a_gate_holds_all_values(name: str) -> None:
 def test_pieces_that_no_magnitude_reaches_are_left_out() -> None:
     def reached(name: str, far: Fraction | float, far_open: bool = False) -> list[str]:
         point = Interval.point(Fraction(1, 5)), Interval.point(Fraction(4))
-        parts = shape(GATES[name]).parts(*point, Interval(Fraction(0), far, False, far_open))
+        parts = shape(builtin_gates()[name]).parts(
+            *point, Interval(Fraction(0), far, False, far_open)
+        )
         return [part.piece.regime for part in parts]
 
     # C = 0.2, zero from 0.25.
@@ -281,4 +286,4 @@ def test_pieces_that_no_magnitude_reaches_are_left_out() -> None:
 def test_shapes_know_a_rule_by_its_pieces_and_not_by_its_name() -> None:
     wide: Shape = shape(changed("clip", 1, slope=lambda C, k: 1, intercept=lambda C, k: 0))
     assert wide.jumps == ()
-    assert wide != shape(GATES["clip"])
+    assert wide != shape(builtin_gates()["clip"])

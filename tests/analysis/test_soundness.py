@@ -27,7 +27,6 @@ from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, hull
 from fibc.typed import Promise
 from fibdsl.api import Objective
-from fibdsl.builtins import GATES
 from tests.analysis import checks
 from tests.analysis.checks import Tensors
 from tests.analysis.random_cases import random_batch, random_spec, split_in_two
@@ -263,7 +262,7 @@ def unreachable_reached(objective: Objective, batches: list[Tensors]) -> list[st
             for value, index in zip(x, state.regime, strict=True):
                 if abs(value) < 1e-11 * rounding:
                     continue  # a residual that is 0 but for rounding has no sign
-                name = GATES[op.kind].pieces[int(index)].regime
+                name = op.rule.pieces[int(index)].regime
                 at = (op.level, channel, "+" if value >= 0 else "-", lean if op.side else "", name)
                 if known.get(at, "unreachable") == "unreachable":
                     return [f"unreachable {at} is reached by {value}"]

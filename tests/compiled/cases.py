@@ -18,7 +18,6 @@ from fibc import interp
 from fibc.batch import Batch
 from fibc.ir import nodes as ir
 from fibdsl.api import Objective
-from fibdsl.builtins import GATES
 from fibdsl.types import TOKEN
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
@@ -158,7 +157,7 @@ def smooth_rows(objective: Objective, case: Case, margin: float = 1e-4) -> NDArr
     run = interp.run(objective.program, batch, objective.params)
     rough = np.zeros(batch.sizes[TOKEN], bool)
     for op in objective.program.ops:
-        if isinstance(op, ir.Gate) and GATES[op.kind].budgets:
+        if isinstance(op, ir.Gate) and op.rule.budgets:
             rough |= _lifted(batch, objective, op.level, _rough_cells(op, run, margin))
     row_of_token = batch.where // case.mask.shape[1]
     smooth = np.ones(case.mask.shape[0], bool)
@@ -168,7 +167,7 @@ def smooth_rows(objective: Objective, case: Case, margin: float = 1e-4) -> NDArr
 
 def _rough_cells(op: ir.Gate, run: interp.Run, margin: float) -> NDArray[np.bool_]:
     state = interp.gate_state(op, run)
-    regimes = [piece.regime for piece in GATES[op.kind].pieces]
+    regimes = [piece.regime for piece in op.rule.pieces]
     rough = np.isin(state.regime, [i for i, r in enumerate(regimes) if r == "rollback"])
     # A step to either side that changes the regime means that an end is near.
     for step in (-margin, margin):

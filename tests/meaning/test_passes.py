@@ -127,7 +127,7 @@ def test_each_pass_alone_keeps_the_meaning(
 def test_what_the_passes_take_away() -> None:
     def kinds(name: str) -> list[str]:
         program = optimise(driver.reference_program(OBJECTIVES[name].typed))
-        return [op.kind for op in program.ops if isinstance(op, ir.Gate)]
+        return [op.rule.name for op in program.ops if isinstance(op, ir.Gate)]
 
     # Regimes of an unbounded gate are still reported, of `pass` and `drop` there are none.
     assert kinds("all_passes") == []

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fibc.emit import syntax as py
 from fibc.analysis.proofs.shape import shape
+from fibc.emit import syntax as py
 from fibc.emit.expressions import torch_expression
 from fibc.emit.operations import Operations
 from fibc.ir import nodes as ir

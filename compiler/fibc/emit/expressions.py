@@ -18,9 +18,7 @@ def torch_expression(
 ) -> ast.expr:
     """The expression, of tensors `inputs` and 0-dim parameters; a tensor shaped like the first
     input."""
-    written: ast.expr = fold(
-        expr, param, lambda index: inputs[index], py.constant, _call
-    )
+    written: ast.expr = fold(expr, param, lambda index: inputs[index], py.constant, _call)
     if _is_tensor(expr):
         return written
     # What has no input has no shape and no type.
@@ -68,5 +66,3 @@ def _is_number(tree: ast.expr) -> bool:
             return True
         case _:
             return False
-
-

@@ -7,8 +7,8 @@ import builtins
 import math
 from collections.abc import Iterable
 
-from fibc.emit import syntax as py
 from fibc.analysis.proofs.shape import shape
+from fibc.emit import syntax as py
 from fibc.emit.expressions import torch_expression
 from fibc.emit.gates import PREFIXES
 from fibc.emit.stages import STAGES

@@ -1,5 +1,4 @@
-"""A gate from its definition: the names and units of its body, and its linear pieces if it has any.
-"""
+"""A gate from its definition: the names and units of its body, and its linear pieces."""
 
 from __future__ import annotations
 
@@ -138,15 +137,13 @@ class _Definition:
         if not isinstance(body, ast.Cases):
             value = self.fits(typing.expr(body), unit, body)
             return (Case(_regime(None, value, 0), value, None),)
-        found = []
+        found: list[Case] = []
         for index, (label, value, condition, case_unit) in enumerate(typing.cases(body)):
             value = self.fits((value, case_unit), unit, body.cases[index].value)
             regime = _regime(label, value, index)
             if regime in [case.regime for case in found]:
                 regime = f"case_{index + 1}"
-            found.append(
-                Case(regime, value, None if condition is None else simplified(condition))
-            )
+            found.append(Case(regime, value, None if condition is None else simplified(condition)))
         return tuple(found)
 
     def fits(self, typed: Typed, wanted: Unit, expr: ast.Expr) -> Expr:
@@ -302,4 +299,3 @@ CENSOR = GateRule(
 )
 CENSOR = replace(CENSOR, pieces=_pieces(CENSOR))
 """The one gate that no definition can say: it looks at other tokens."""
-

@@ -42,8 +42,14 @@ class Formula:
             no_param,
             lambda index: (C, k)[index],
             lambda value: int(value) if value == int(value) else value,
-            lambda function, arguments: _OPERATORS[function](*arguments),
+            lambda function, arguments: _operation(function, *arguments),
         )
+
+
+def _operation(operator: str, a: Any, b: Any) -> Any:
+    if operator == "-" and isinstance(a, int) and a == 0:
+        return -b
+    return _OPERATORS[operator](a, b)
 
 
 ZERO, ONE = Formula(Const(0.0)), Formula(Const(1.0))
@@ -141,5 +147,3 @@ class GateRule:
     def by_advantage(self) -> bool:
         """Whether it looks at the sign of the advantage."""
         return "advantage" in self.inputs
-
-

@@ -93,9 +93,7 @@ def total_range(one: Interval) -> Interval:
     )
 
 
-def case_value(
-    gate: TypedGate, x: float, params: Mapping[str, float], advantage: float
-) -> float:
+def case_value(gate: TypedGate, x: float, params: Mapping[str, float], advantage: float) -> float:
     """What a gate makes of x, in a small cell and of a likely token: to look for extremes with."""
     lean = 1 if advantage >= 0 else -1
     likely = {"size": 4.0, "tokens": 4.0, "log_ratio": x, "ratio": math.exp(min(x, 20.0))}
@@ -106,7 +104,7 @@ def case_value(
         elif name in gate.arguments:
             both = gate.arguments[name]
             chosen = leaning(both.upper if x >= 0 else both.lower, lean)
-            counts = {of: 4.0 for of in counted(chosen)}
+            counts = dict.fromkeys(counted(chosen), 4.0)
             inputs.append(float(evaluate(chosen, params, counts)))
         else:
             inputs.append(float(lean) if name == "advantage" else likely.get(name, -1.0))

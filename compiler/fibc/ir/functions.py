@@ -273,18 +273,27 @@ def _where_slopes(condition: Expr, yes: Expr, no: Expr) -> tuple[Expr, ...]:
 FUNCTIONS: dict[str, Function] = {
     f.name: f
     for f in (
-        Function("+", 2, lambda np, a, b: a + b, "+", lambda a, b: (_ONE, _ONE), lambda a, b: a + b),
-        Function("-", 2, lambda np, a, b: a - b, "-", lambda a, b: (_ONE, _MINUS), lambda a, b: a - b),
+        Function(
+            "+", 2, lambda np, a, b: a + b, "+", lambda a, b: (_ONE, _ONE), lambda a, b: a + b
+        ),
+        Function(
+            "-", 2, lambda np, a, b: a - b, "-", lambda a, b: (_ONE, _MINUS), lambda a, b: a - b
+        ),
         Function("*", 2, lambda np, a, b: a * b, "*", lambda a, b: (b, a), lambda a, b: a * b),
         Function("/", 2, lambda np, a, b: a / b, "/", _divide_slopes, lambda a, b: a / b),
-        Function(
-            "min", 2, _least, "least", lambda a, b: _choice(_call("<", b, a)), _least_range
-        ),
+        Function("min", 2, _least, "least", lambda a, b: _choice(_call("<", b, a)), _least_range),
         Function(
             "max", 2, _greatest, "greatest", lambda a, b: _choice(_call("<", a, b)), _greatest_range
         ),
         Function("clip", 3, _clip, "held", _clip_slopes, _clip_range),
-        Function("abs", 1, lambda np, x: np.abs(x), "magnitude", lambda x: (_call("sign", x),), _abs_range),
+        Function(
+            "abs",
+            1,
+            lambda np, x: np.abs(x),
+            "magnitude",
+            lambda x: (_call("sign", x),),
+            _abs_range,
+        ),
         Function(
             "sign",
             1,
@@ -309,7 +318,14 @@ FUNCTIONS: dict[str, Function] = {
             _exp_slopes,
             lambda x: exp_range(x) - Interval.point(Fraction(1)),
         ),
-        Function("log", 1, lambda np, x: np.log(x), "torch.log", lambda x: (_call("/", _ONE, x),), _log_range),
+        Function(
+            "log",
+            1,
+            lambda np, x: np.log(x),
+            "torch.log",
+            lambda x: (_call("/", _ONE, x),),
+            _log_range,
+        ),
         Function(
             "sigmoid",
             1,
@@ -318,7 +334,14 @@ FUNCTIONS: dict[str, Function] = {
             _sigmoid_slopes,
             _rising(_sigmoid, 0, 1),
         ),
-        Function("tanh", 1, lambda np, x: np.tanh(x), "torch.tanh", _tanh_slopes, _rising(math.tanh, -1, 1)),
+        Function(
+            "tanh",
+            1,
+            lambda np, x: np.tanh(x),
+            "torch.tanh",
+            _tanh_slopes,
+            _rising(math.tanh, -1, 1),
+        ),
         Function(
             "sqrt",
             1,
@@ -332,7 +355,14 @@ FUNCTIONS: dict[str, Function] = {
         Function("<=", 2, lambda np, a, b: a <= b, "<=", None, _compare_range(_at_most)),
         Function("and", 2, lambda np, a, b: np.logical_and(a, b), "&", None, _and_range),
         Function("or", 2, lambda np, a, b: np.logical_or(a, b), "|", None, _or_range),
-        Function("where", 3, lambda np, c, a, b: np.where(c, a, b), "torch.where", _where_slopes, _where_range),
+        Function(
+            "where",
+            3,
+            lambda np, c, a, b: np.where(c, a, b),
+            "torch.where",
+            _where_slopes,
+            _where_range,
+        ),
     )
 }
 

@@ -14,15 +14,15 @@ from fractions import Fraction
 from functools import cached_property
 
 from fibc.analysis.proofs.shape import shape
+from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
 from fibc.ir.expression import Expr, fold
 from fibc.ir.interval import exact
-from fibc.ir.scalar import OPERATORS, Binary, Const, Count, Log, Negate, Param, Scalar
-from fibc.gates.use import cell_budget_name
+from fibc.ir.scalar import OPERATORS, Binary, ByAdvantage, Const, Count, Log, Negate, Param, Scalar
 from fibc.passes import PASSES
 from fibc.passes.fold_constants import fold_constants
-from fibdsl.diagnostics.errors import InternalError
 from fibc.typed import CellBudget
+from fibdsl.diagnostics.errors import InternalError
 from fibdsl.types import TRAJECTORY
 
 Naming = Callable[[str], str]
@@ -221,6 +221,8 @@ class _Reader:
                 return self.scalar(Binary("+", left, Negate(right)), gate)
             case Binary("/", left, right) if self.constant(right) is None:
                 return f"({self.scalar(left, gate)} / {self.scalar(right, gate)})"
+            case ByAdvantage():
+                raise InternalError("a quantity by the sign of the advantage was not chosen")
             case Binary(operator, _, _):
                 operator = "*" if operator == "/" else operator
                 constant, terms = self.gathered(scalar, operator)

@@ -131,7 +131,9 @@ class _Verifier:
         self.check(bool(rule.pieces), op, "a gate without pieces")
         bounded = op.budget is not None or (op.upper is not None and op.lower is not None)
         self.check(bool(rule.budgets) == bounded, op, "budgets do not fit the gate")
-        self.check((rule.steepness is not None) == (op.steepness is not None), op, "steepness does not fit")
+        self.check(
+            (rule.steepness is not None) == (op.steepness is not None), op, "steepness does not fit"
+        )
         for scalar in (op.upper, op.lower, op.steepness):
             if scalar is not None:
                 self.check(references(scalar) <= params, op, "unknown params")

@@ -70,6 +70,16 @@ RULES = (
         mended=_GOOD.replace("deviation", "log").replace("signal ratio", "signal log_ratio"),
     ),
     Rule(
+        "FIB107",
+        "override",
+        "a parameter override that names or sets nothing valid",
+        why="A value that reaches no parameter changes nothing, and a sweep over it compares a "
+        "loss with itself. It is not about a file of objectives: it is found in `--set "
+        "NAME=VALUE`, in a file of `--params`, and in the values given to `load` and "
+        "`with_params`.",
+        fix=Fix.NONE,
+    ),
+    Rule(
         "FIB108",
         "idle-override",
         "an override that overrides nothing",
@@ -77,8 +87,7 @@ RULES = (
         "anyway, compares an objective with itself, or adds a gate where another was meant to be "
         "replaced.",
         example=_GOOD + "\nobjective b extends o { reduce mean over token }\n",
-        mended=_GOOD
-        + "\nobjective b extends o {\n"
+        mended=_GOOD + "\nobjective b extends o {\n"
         "  # fib: allow[FIB606] as published\n"
         "  reduce mean over trajectory, mean over token\n}\n",
     ),
@@ -91,14 +100,5 @@ RULES = (
         mended=_GOOD.replace(
             "  reduce", "  let drift = abs(log_ratio)\n  penalty 0.1 * drift\n  reduce"
         ),
-    ),
-    Rule(
-        "FIB107",
-        "override",
-        "a parameter override that names or sets nothing valid",
-        why="A value that reaches no parameter changes nothing, and a sweep over it compares a "
-        "loss with itself. It is not about a spec: it is found in `--set NAME=VALUE`, in a file "
-        "of `--params`, and in the values given to `load` and `with_params`.",
-        fix=Fix.NONE,
     ),
 )

@@ -41,15 +41,6 @@ objective o {{
 
 RULES = (
     Rule(
-        "FIB505",
-        "not-odd",
-        "a gate that is called `odd` and is not, as far as can be seen",
-        why="The proofs, and the channels of a split signal, rely on it: g(-x) = -g(x) for every "
-        "x and every budget.",
-        example=_GATE.format(first="x when x <= C;"),
-        mended=_GATE.format(first="x when |x| <= C;"),
-    ),
-    Rule(
         "FIB501",
         "refuted",
         "a `require` that does not hold",
@@ -85,5 +76,14 @@ RULES = (
         why="Without its level or its range a property says nothing that could be decided.",
         example=_FIBERPO.replace("block_diagonal over trajectory", "block_diagonal"),
         mended=_FIBERPO,
+    ),
+    Rule(
+        "FIB505",
+        "not-odd",
+        "a gate that is called `odd` and is not, as far as can be seen",
+        why="The proofs, and the channels of a split signal, rely on it: g(-x) = -g(x) for every "
+        "x and every budget.",
+        example=_GATE.format(first="x when x <= C;"),
+        mended=_GATE.format(first="x when |x| <= C;"),
     ),
 )

@@ -74,12 +74,14 @@ def _largest(found: _Enclosure, expr: Expr, inputs: Inputs, index: int, sign: in
     ]
     for _ in range(_CUTS):
         parts.sort(key=lambda pair: pair[0])
-        most, part = parts[-1]
+        _, part = parts[-1]
         if math.isinf(part.low) or math.isinf(part.high) or part.high - part.low < _NARROW:
             break
         parts.pop()
         middle = (Fraction(part.low) + Fraction(part.high)) / 2
-        parts += [(bound(half), half) for half in (replace(part, high=middle), replace(part, low=middle))]
+        parts += [
+            (bound(half), half) for half in (replace(part, high=middle), replace(part, low=middle))
+        ]
     return max(pair[0] for pair in parts)
 
 

@@ -131,7 +131,7 @@ class _AtOne:
             case ir.GatedRatio(name, _, y, signal):
                 one = signal is Signal.RATIO or self.values[name] == Interval.point(_ONE)
                 return forms[y] if one else None
-            case ir.Pointwise(_, _, inputs, expr):
+            case ir.Pointwise():
                 return self.pointwise(op)
             case _:
                 return None
@@ -155,9 +155,7 @@ class _AtOne:
         if form is None:
             return None
         found = dict(form)
-        channels = {
-            op.sign: op for op in self.setting.program.ops if isinstance(op, ir.Channel)
-        }
+        channels = {op.sign: op for op in self.setting.program.ops if isinstance(op, ir.Channel)}
         if len(channels) == 2:
             plus, minus = channels[1], channels[-1]
             slope = found.get(plus.name)

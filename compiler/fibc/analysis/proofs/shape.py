@@ -12,8 +12,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from fibc.analysis.proofs.rational import K, Rational
-from fibc.ir.interval import Interval, Real, hull
 from fibc.gates.rule import Formula, GateRule
+from fibc.ir.interval import Interval, Real, hull
 from fibdsl.diagnostics.errors import InternalError
 
 ZERO = Rational.of(Fraction(0))

@@ -64,7 +64,9 @@ def _jumps(facts: Facts, gate: TypedGate, size: int) -> list[float]:
     k = 1.0
     if gate.steepness is not None:
         assert facts.values is not None
-        k = float(evaluate(leaning(gate.steepness, 1), facts.values, {"size": size, "tokens": size}))
+        k = float(
+            evaluate(leaning(gate.steepness, 1), facts.values, {"size": size, "tokens": size})
+        )
     return [
         float(piece.until(facts.value(budget), k))
         for budget in budgets

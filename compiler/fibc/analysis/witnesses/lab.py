@@ -95,9 +95,7 @@ def evaluate(facts: Facts, built: Built, named: str | None = None) -> Trial:
     return Trial(facts, built, interp.run(facts.program, batch, facts.values), named)
 
 
-def batch_of(
-    facts: Facts, tensors: Mapping[str, NDArray[Any]], named: str | None = None
-) -> Batch:
+def batch_of(facts: Facts, tensors: Mapping[str, NDArray[Any]], named: str | None = None) -> Batch:
     """The batch as the interpreter takes it; `named` as in `budgets_of`."""
     objective = facts.objective
     keys = {key: tensors[key] for key in objective.keys}

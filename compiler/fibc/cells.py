@@ -1,4 +1,4 @@
-"""Budgets by cell for the reference: the names of an objective, the ids that a caller gives them."""
+"""Budgets by cell for the reference: names of an objective, and the ids a caller gives them."""
 
 from __future__ import annotations
 
@@ -49,8 +49,13 @@ def budgets_of(
             continue
         if budget.entries and not named:
             raise BatchError(not_said(objective, level, budget.key, tuple(budget.entries)))
-        values = [float(evaluate(scalar, params, {})) for scalar in budget.scalars]
-        by_id = dict(zip(ids.get(budget.key, ()), values, strict=False))
-        otherwise = None if budget.otherwise is None else values[-1]
-        found[level] = Table(by_id, otherwise, tuple(budget.entries))
+        values = named_values(budget, params)
+        by_id = {i: values[n] for i, n in zip(ids.get(budget.key, ()), budget.entries, strict=True)}
+        found[level] = Table(by_id, values.get("else"), tuple(budget.entries))
     return found
+
+
+def named_values(budget: CellBudget, params: Mapping[str, float]) -> dict[str, float]:
+    """The budgets at these parameter values, by what a spec calls them."""
+    values = (float(evaluate(scalar, params, {})) for scalar in budget.scalars)
+    return dict(zip(budget.words, values, strict=True))

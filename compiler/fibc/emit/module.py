@@ -126,11 +126,12 @@ def _heading(program: ir.Program, doc: str, origin: Origin) -> str:
 
 def _cells(program: ir.Program) -> str:
     """How the ids of named cells are given."""
-    keys = {b.key: list(b.entries) for b in program.budgets.values() if b.entries}
-    if not keys:
-        return ""
-    shown = [f"{key!r}: {{{', '.join(f'{n!r}: ...' for n in names)}}}" for key, names in keys.items()]
-    return f"cells={{{', '.join(shown)}}}"
+    shown = [
+        f"{b.key!r}: {{{', '.join(f'{name!r}: ...' for name in b.entries)}}}"
+        for b in program.budgets.values()
+        if b.entries
+    ]
+    return f"cells={{{', '.join(shown)}}}" if shown else ""
 
 
 def _metadata(

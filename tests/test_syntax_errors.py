@@ -1,16 +1,21 @@
 """Syntax errors: the labels of grammar/syntax_errors.yaml, recovery, and texts nobody meant."""
 
 import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fibc import driver, syntax_errors
 from fibc.grammar import grammar
-from fibdsl.diagnostics.diagnostic import Diagnostic
+from fibc.parse import parse
+from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics
 from fibdsl.resources import shipped_specs
 from fibdsl.source import Source
+from fibdsl.syntax.printer import format_source
 
+FORMS = Path(__file__).parent / "syntax" / "fmt"
 EXAMPLES = [(e, example) for e in syntax_errors.entries() for example in e["examples"]]
 
 
@@ -39,7 +44,7 @@ objective o {
 }
 objective p {
   doc 'one
-  at token { budget per cell { math: 0.1, else: 0.2 } base clip(0.1 }
+  at token { budget per cell { math 0.1, else: 0.2 } base clip(0.1 }
 }
 """
     assert [(d.line, d.column, d.message) for d in findings(text)] == [
@@ -53,9 +58,14 @@ objective p {
         (6, 16, "a `{` is missing"),
         (7, 14, "`over` is missing"),
         (10, 7, "the language does not use `'`"),
-        (11, 14, "`budget per cell` is not in this version"),
-        (11, 68, "a `,` or a `)` is missing"),
+        (11, 36, "a `:` is missing behind the cell"),
+        (11, 67, "a `,` or a `)` is missing"),
     ]
+
+
+@pytest.mark.parametrize("text", ["} objective o", "} gate g(x) odd", "} objective o { weight"])
+def test_a_block_that_is_never_opened_at_the_end_of_the_file(text: str) -> None:
+    assert [d.column for d in findings(text)] == [1, len(text) + 1]
 
 
 def test_a_second_error_in_one_block_is_found() -> None:
@@ -79,17 +89,17 @@ def test_a_misspelt_keyword_gets_the_nearest() -> None:
     assert finding.help == "did you mean `levels`?"
 
 
-def test_any_text_gets_findings_and_never_an_exception() -> None:
+def mutants(texts: list[str], count: int) -> Iterator[str]:
+    """Texts of which up to three words were left out, doubled, added or replaced."""
     chance = random.Random(20260414)
-    texts = [path.read_text(encoding="utf-8") for path in shipped_specs().values()]
     tokens = [list(map(str, grammar().lex(text))) for text in texts]
     vocabulary = [
         *sorted({word for spec in tokens for word in spec}),
-        *'?ε\n;)]}"',
+        *'?ε\n;)]}"&',
         "1e999",
         "assume",
     ]
-    for _ in range(3000):
+    for _ in range(count):
         words = list(chance.choice(tokens))
         for _ in range(chance.randint(1, 3)):
             place = chance.randrange(len(words))
@@ -102,13 +112,39 @@ def test_any_text_gets_findings_and_never_an_exception() -> None:
                     words.insert(place, chance.choice(vocabulary))
                 case _:
                     words[place] = chance.choice(vocabulary)
-        text = chance.choice(" \n").join(words)
-        for finding in findings(text):
-            span = finding.span
-            assert span is None or 0 <= span.start <= span.end <= len(text), text
-            assert finding.message, text
-            assert finding.help, text
-            assert "__" not in finding.help, text  # a name of the grammar's own
+        yield chance.choice(" \n").join(words)
+
+
+def is_reported(found: Sequence[Diagnostic], text: str) -> None:
+    for finding in found:
+        span = finding.span
+        assert span is None or 0 <= span.start <= span.end <= len(text), text
+        assert finding.message, text
+        assert finding.help, text
+        assert "__" not in finding.help, text  # a name of the grammar's own
+
+
+def test_any_text_gets_findings_and_never_an_exception() -> None:
+    specs = [path.read_text(encoding="utf-8") for path in shipped_specs().values()]
+    for text in mutants(specs, 3000):
+        is_reported(findings(text), text)
+
+
+def test_any_text_is_read_or_reported() -> None:
+    """Of every form the language has, the names and spaces in them unchecked; what can be read can
+    be formatted, which proves itself."""
+    forms = [path.read_text(encoding="utf-8") for path in sorted(FORMS.glob("*.fib"))]
+    read = 0
+    for text in mutants(forms, 2000):
+        source = Source("<string>", text)
+        diagnostics = Diagnostics(source)
+        tree = parse(source, diagnostics)
+        is_reported(diagnostics.found, text)
+        assert (tree is None) == bool(diagnostics.found), text
+        if tree is not None:
+            read += 1
+            format_source(source)
+    assert read > 50
 
 
 @pytest.mark.parametrize(

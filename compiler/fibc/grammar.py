@@ -11,6 +11,16 @@ from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from fibdsl.resources import folder
 
+ITEMS = frozenset({"EDITION", "USE", "GATE", "OBJECTIVE"})
+STATEMENTS = frozenset(
+    {
+        *("DOC", "PARAM", "SIGNAL", "LEVELS", "AT", "LET", "BYPASS", "SURROGATE", "WEIGHT"),
+        *("PENALTY", "REDUCE", "REQUIRE", "ASSUME", "WAIVE"),
+    }
+)
+CLAUSES = frozenset({"BASE", "FIBER", "AGGREGATE", "BUDGET"})
+"""What starts an item of a file, a statement of an objective, a clause of an `at`."""
+
 CONTEXTUAL = frozenset(
     {
         "AFTER",
@@ -60,6 +70,16 @@ def grammar() -> Lark:
         propagate_positions=True,
         maybe_placeholders=True,
     )
+
+
+def tokens(text: str) -> list[Token]:
+    """The tokens of a text that parses."""
+    parser = grammar().parse_interactive("")
+    found = []
+    for token in grammar().lex(text):
+        found.append(in_context(parser, token))
+        parser.feed_token(found[-1])
+    return found
 
 
 def in_context(parser: InteractiveParser, token: Token) -> Token:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lark import Token
+from lark import Token, Tree
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
@@ -49,10 +49,11 @@ _SHOWN = {
 _UNKNOWN_HELP = {
     "'": 'a text stands in double quotes, as in `doc "..."`',
 }
-_PLAIN_ASCII = "a spec is plain ASCII: names, numbers, + - * / ( ) [ ] { } , < = : and #"
+_PLAIN_ASCII = "a spec is plain ASCII: names, numbers, + - * / ( ) [ ] { } | , ; : = < > and #"
 
-Failure = tuple[int, str | None, str | None]
-"""Where a text fails: the parser's state, the kind of token, the token; None stands for any."""
+Failure = tuple[int | None, str | None, str | None]
+"""Where a text fails: the parser's state, the kind of token, the token; None stands for any. A kind
+and a token without a state stand for what follows any expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ def _label(parser: InteractiveParser, previous: Token | None, token: Token) -> L
         for state in states:
             if (state, token.type, word) in labels:
                 return labels[state, token.type, word]
+    if (None, token.type, str(token)) in labels and _after_expression(parser):
+        return labels[None, token.type, str(token)]
     if token.type == "$END":
         return Label("the file ends too early", None)
     if token == '"':
@@ -105,10 +108,34 @@ def _label(parser: InteractiveParser, previous: Token | None, token: Token) -> L
     return Label("`{token}` does not belong here", None)
 
 
+_EXPRESSIONS = frozenset(
+    {
+        *("number", "reference", "magnitude", "call", "negative", "product", "sum_", "signed_sum"),
+        *("_factor", "_term", "_sum", "_signed"),
+    }
+)
+"""The rules of the grammar that are expressions."""
+
+_CLOSING = (
+    *("RPAR", "RBRACE", "OBJECTIVE", "COMMA", "SEMICOLON", "WHEN", "COLON", "LESSTHAN"),
+    # The next case.
+    "NUMBER",
+)
+"""What can stand only behind something complete."""
+
+
+def _after_expression(parser: InteractiveParser) -> bool:
+    """Whether what stands before is an expression. It may be read already, so far that no operator
+    can follow any more."""
+    stack = parser.parser_state.value_stack
+    read = bool(stack) and isinstance(stack[-1], Tree) and stack[-1].data in _EXPRESSIONS
+    return read or "STAR" in _accepted(parser)
+
+
 def _ended(parser: InteractiveParser) -> int:
     """The state the parser gets into when what stands before is complete: the same one after
     every statement of an objective, say. Its own state where it cannot be complete."""
-    for closing in ("RPAR", "RBRACE", "OBJECTIVE", "COMMA"):
+    for closing in _CLOSING:
         closed = fed(parser, Token(closing, ""))
         if closed is not None:
             before, _ = closed.parser_state.state_stack[-2:]
@@ -123,11 +150,12 @@ def branch(parser: InteractiveParser) -> InteractiveParser:
     return copy
 
 
-def fed(parser: InteractiveParser, token: Token) -> InteractiveParser | None:
-    """A copy of the parser after `token`, or None where it does not accept that."""
+def fed(parser: InteractiveParser, *tokens: Token) -> InteractiveParser | None:
+    """A copy of the parser after the tokens, or None where it does not accept one."""
     copy = branch(parser)
     try:
-        copy.feed_token(token)
+        for token in tokens:
+            copy.feed_token(token)
     except UnexpectedToken:
         return None
     return copy
@@ -183,6 +211,8 @@ def failure(entry: Any, example: str) -> Failure:
                     return state, token.type, str(token)
                 case "token":
                     return state, token.type, None
+                case "expression":
+                    return None, token.type, str(token)
                 case _:
                     return state, None, None
     raise AssertionError(f"grammar/syntax_errors.yaml: this example is not wrong:\n{example}")

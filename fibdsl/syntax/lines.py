@@ -16,6 +16,9 @@ _NARROW = 60
 _CONTINUED = 4
 """How much deeper the further lines of a statement stand."""
 
+_BREAK_BEFORE = frozenset({"IN", "WHEN", "AND", "OR", "OTHERWISE"})
+_OPERATORS = frozenset({"+", "-", "*", "/", "<", "<=", ">", ">="})
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -93,31 +96,47 @@ def _chunks(
     """
     first = before = words[0]
     text = first.text.ljust(padding.get(0, 0))
-    tight = False
+    tight = _opens(None, first)
     for index, word in enumerate(words[1:], 1):
-        sign = word.text in ("+", "-") and not _ends_operand(before)
-        operator = word.text in ("+", "-", "*", "/") and not sign
-        breaks = before.text == "," or word.text in ("<", "in") or (operator and within_terms)
+        breaks = before.text == "," or word.kind in _BREAK_BEFORE or _next_level(words[0], word)
+        if within_terms and not _opens(before, word):
+            breaks = breaks or word.text in _OPERATORS
         if word.comments or breaks:
             yield first, text
             first, text = word, ""
         space = "" if tight or _touches(before, word) else " "
         text += space + word.text.ljust(padding.get(index, 0))
-        tight = sign or word.text in ("(", "[")
+        tight = _opens(before, word)
         before = word
     yield first, text
 
 
+def _opens(before: Word | None, word: Word) -> bool:
+    """Whether no space stands behind a word: a sign, or what opens a bracket."""
+    if word.text in ("+", "-", "|"):
+        return before is None or not _ends_operand(before)
+    return word.text in ("(", "[")
+
+
+def _next_level(first: Word, word: Word) -> bool:
+    """Whether a word of the statement that starts with `first` parts two levels."""
+    return first.kind == "LEVELS" and word.text == "<"
+
+
 def _ends_operand(word: Word) -> bool:
     """Whether a `+` or `-` after this word is arithmetic and not a sign."""
-    return word.text[-1].isalnum() or word.text[-1] in "_.)]"
+    return word.kind in ("NAME", "NUMBER") or word.text in (")", "]", "|")
 
 
 def _touches(before: Word, word: Word) -> bool:
     """Whether no space stands between the two."""
     if word.text == "(":
-        return before.text.isidentifier() and before.text != "in"
-    return word.text in (")", "]", ",") or (before.text, word.text) == ("{", "}")
+        return before.kind == "NAME"
+    if word.text == "|":
+        return before.kind == "NAME"
+    if word.ends_label or word.text in (")", "]", ",", ";"):
+        return True
+    return (before.text, word.text) == ("{", "}")
 
 
 def align_comments(lines: Sequence[Line]) -> list[Line]:

@@ -1,24 +1,43 @@
-"""The words of a spec as objectives, statements and clauses, each with the comments that belong to
-it. Only keywords and braces are looked at, so a new form of a statement needs nothing here."""
+"""The words of a spec as items, statements, clauses and cases, each with the comments that belong
+to it. Only keywords, braces and what ends a case are looked at, so a new form of a statement needs
+nothing here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from fibdsl.syntax.words import Comment, Word
+from fibc.grammar import CLAUSES, ITEMS, STATEMENTS
+from fibdsl.syntax.words import CLOSING, Comment, Word
 
-_STARTS = (
-    frozenset({"edition", "objective"}),
-    frozenset({"doc", "param", "signal", "levels", "at", "reduce", "require", "assume"}),
-    frozenset({"base", "fiber", "aggregate"}),
-)
-"""What starts a part of a file, of an objective and of an `at`. No name can be one of them."""
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """How what a pair of braces holds falls into parts: each starts with a keyword, or it ends with
+    a sign, and perhaps starts with a label."""
+
+    starts: frozenset[str] = frozenset()
+    end: str | None = None
+
+
+_FILE = _Inside(ITEMS)
+_CASES = _Inside(end="SEMICOLON")
+_BRACES: Mapping[str, _Inside] = {
+    "OBJECTIVE": _Inside(STATEMENTS),
+    "AT": _Inside(CLAUSES),
+    "BUDGET": _Inside(end="COMMA"),
+    "GATE": _CASES,
+    "LET": _CASES,
+    "SURROGATE": _CASES,
+    "WEIGHT": _CASES,
+    "PENALTY": _CASES,
+}
+"""What the braces of a part hold, by its keyword."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An edition, an objective, a statement or a clause.
+    """An item of a file, a statement, a clause, a case, or the budget of a cell.
 
     Attributes:
         words: up to and with the `{`, where it has one; comments before the first are in `lead`.
@@ -39,6 +58,15 @@ class Part:
     @property
     def keyword(self) -> str:
         return self.words[0].text
+
+    def index_of(self, *kinds: str) -> int | None:
+        """Where its first word of one of the kinds stands."""
+        return next((i for i, word in enumerate(self.words) if word.kind in kinds), None)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it is a case or the budget of a cell that starts with its label."""
+        return len(self.words) > 1 and self.words[1].ends_label
 
     @property
     def after_blank(self) -> bool:
@@ -65,12 +93,12 @@ class Part:
         if self.body is not None:
             for part in self.body:
                 yield from part.all_words()
-            yield Word("}")
+            yield CLOSING
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A file: its editions and objectives, and the comments below the last."""
+    """A file: its items, and the comments below the last."""
 
     parts: tuple[Part, ...]
     tail: tuple[Comment, ...]
@@ -78,27 +106,28 @@ class Outline:
 
 def outline(words: tuple[Word, ...]) -> Outline:
     """The parts of a file that parses."""
-    parts, end = _parts(words, 0, 0)
+    parts, end = _parts(words, 0, _FILE)
     return Outline(parts, words[end].above)
 
 
-def _parts(words: tuple[Word, ...], index: int, depth: int) -> tuple[tuple[Part, ...], int]:
+def _parts(words: tuple[Word, ...], index: int, inside: _Inside) -> tuple[tuple[Part, ...], int]:
     """The parts from `index` up to a `}` or the end of the file, and where that stands."""
     parts = []
-    while words[index].text not in ("}", ""):
-        part, index = _part(words, index, depth)
+    while words[index].kind not in ("RBRACE", "$END"):
+        part, index = _part(words, index, inside)
         parts.append(part)
     return tuple(parts), index
 
 
-def _part(words: tuple[Word, ...], first: int, depth: int) -> tuple[Part, int]:
+def _part(words: tuple[Word, ...], first: int, inside: _Inside) -> tuple[Part, int]:
     lead = words[first].above
-    index = first + 1
-    while words[index].text not in ("{", "}", "") and not _starts(words, index, depth):
-        index += 1
-    if words[index].text != "{":
-        return Part(words[first:index], lead, words[index].trailing), index
-    body, closing = _parts(words, index + 1, depth + 1)
+    index = _end(words, first, inside)
+    if words[index].kind != "LBRACE":
+        own = words[first:index]
+        if inside.end is not None:
+            own = _labelled(own)
+        return Part(own, lead, words[index].trailing), index
+    body, closing = _parts(words, index + 1, _BRACES[words[first].kind])
     after = closing + 1
     part = Part(
         words[first : index + 1],
@@ -111,8 +140,22 @@ def _part(words: tuple[Word, ...], first: int, depth: int) -> tuple[Part, int]:
     return part, after
 
 
-def _starts(words: tuple[Word, ...], index: int, depth: int) -> bool:
-    word = words[index].text
-    # In `require odd at token` the `at` starts nothing: no brace follows the level.
-    continues = word == "at" and words[index + 2].text != "{"
-    return word in _STARTS[depth] and not continues
+def _end(words: tuple[Word, ...], first: int, inside: _Inside) -> int:
+    """The index of the `{` of the part that starts at `first`, or of the word after it."""
+    parentheses = 0
+    for index, word in enumerate(words[first:], first):
+        if word.kind in ("LBRACE", "RBRACE", "$END"):
+            return index
+        if word.kind in inside.starts and index > first:
+            return index
+        parentheses += {"LPAR": 1, "RPAR": -1}.get(word.kind, 0)
+        if word.kind == inside.end and not parentheses:
+            return index + 1
+    raise AssertionError("the words of a text end with `$END`")
+
+
+def _labelled(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    """The words of a case or of the budget of a cell, the `:` of its label marked."""
+    if len(words) > 1 and words[1].text == ":":
+        return (words[0], replace(words[1], ends_label=True), *words[2:])
+    return words

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fibc.grammar import grammar
+from fibc.grammar import tokens
 
 _COMMENT = re.compile(r"#[^\n]*")
 _DIRECTIVE = re.compile(r"#\s*fib:")
@@ -38,13 +38,17 @@ class Word:
 
     Attributes:
         text: as the author spelled it.
+        kind: the name the grammar has for it: `NAME`, `WHEN`, `LBRACE`.
         comments: those between the word before and this one.
         after_blank: whether the line before, a comment's or a word's, is blank.
+        ends_label: whether it is the `:` of a label, which stands close behind it.
     """
 
     text: str
+    kind: str
     comments: tuple[Comment, ...] = ()
     after_blank: bool = False
+    ends_label: bool = False
 
     @property
     def trailing(self) -> Comment | None:
@@ -58,18 +62,22 @@ class Word:
         return tuple(comment for comment in self.comments if comment.own_line)
 
 
+CLOSING = Word("}", "RBRACE")
+"""The end of a block."""
+
+
 def scan(text: str) -> tuple[Word, ...]:
     """The words of a text that parses, then the empty word for its end."""
     words = []
     end = 0
-    for token in grammar().lex(text):
+    for token in tokens(text):
         start, stop = token.start_pos or 0, token.end_pos or 0
-        words.append(_word(text, end, start, str(token)))
+        words.append(_word(text, end, start, str(token), token.type))
         end = stop
-    return (*words, _word(text, end, len(text), ""))
+    return (*words, _word(text, end, len(text), "", "$END"))
 
 
-def _word(text: str, start: int, stop: int, word: str) -> Word:
+def _word(text: str, start: int, stop: int, word: str, kind: str) -> Word:
     """The word after the gap `text[start:stop]`, which holds white space and comments only."""
     comments = []
     position = start
@@ -77,4 +85,4 @@ def _word(text: str, start: int, stop: int, word: str) -> Word:
         newlines = text.count("\n", position, match.start())
         comments.append(Comment(match.group().rstrip(), newlines > 0 or start == 0, newlines > 1))
         position = match.end()
-    return Word(word, tuple(comments), text.count("\n", position, stop) > 1)
+    return Word(word, kind, tuple(comments), text.count("\n", position, stop) > 1)

@@ -14,6 +14,7 @@ import fibc
 import fibdsl
 from fibc import driver
 from fibc.emit.stages import STAGES
+from fibc.grammar import CONTEXTUAL
 from fibc.ir.printer import show
 from fibc.link import builtin_gates
 from fibdsl.cli.main import main
@@ -214,7 +215,10 @@ def test_keywords_of_the_grammar_are_in_the_reference() -> None:
     [ebnf] = of_kind("ebnf")
     assert keywords == set(re.findall(r'"([a-z]+)"', ebnf.text))
     [reserved] = re.findall(r"cannot be names: `([^`]+)`", FILES["language.md"])
-    assert keywords == set(reserved.split())
+    [names] = re.findall(r"where only a name can stand,[^:]*: `([^`]+)`", FILES["language.md"])
+    contextual = {word.lower() for word in CONTEXTUAL}
+    assert keywords - contextual == set(reserved.split())
+    assert contextual == set(names.split()) < keywords
 
 
 def test_the_shown_program_is_the_real_one() -> None:

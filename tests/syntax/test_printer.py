@@ -28,7 +28,7 @@ PAIRS = Path(__file__).parent / "fmt"
 SHIPPED = {name: path.read_text(encoding="utf-8") for name, path in shipped_specs().items()}
 
 TOKEN = re.compile(
-    r'(?P<comment>#[^\n]*)|"[^"\n]*"|[A-Za-z_]\w*|(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|<=|\S'
+    r'(?P<comment>#[^\n]*)|"[^"\n]*"|[A-Za-z_]\w*|(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[<>]=|\S'
 )
 
 
@@ -107,6 +107,11 @@ def test_every_output_has_its_input() -> None:
         ("objective o {\r\n  signal ratio\r\n}\r\n", "objective o {\n  signal ratio\n}\n"),
         ("objective o {\n\tdoc\t\"a\tb\"\n}", 'objective o {\n  doc    "a\tb"\n}\n'),
         ("# c \r\nobjective o {}", "# c\nobjective o {}\n"),
+        ("gate g(x){x}gate h(x){x}", "gate g(x) { x }\n\ngate h(x) { x }\n"),
+        ("gate g(x){# c\nx}", "gate g(x) {  # c\n  x\n}\n"),
+        ("gate g(x){0 otherwise;}", "gate g(x) {\n  0 otherwise;\n}\n"),
+        ('edition 2026 use"a"use"b"', 'edition 2026\nuse "a"\nuse "b"\n'),
+        ('objective o{}use"a"', 'objective o {}\n\nuse "a"\n'),
         # Line ends to Python, and not to the language.
         ("# a\x0bb\u2028c\nobjective o {}", "# a\x0bb\u2028c\nobjective o {}\n"),
         ("edition 2026\n# of the objective\nobjective o {}",
@@ -123,6 +128,12 @@ def test_small(text: str, expected: str) -> None:
 @pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_shipped_specs_are_canonical(name: str) -> None:
     assert is_kept(SHIPPED[name]) == SHIPPED[name]
+
+
+def test_the_reference_shows_the_format() -> None:
+    page = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"^```text\n(gate .*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert is_kept(shown) == shown
 
 
 def test_there_are_seven_shipped_specs() -> None:
@@ -184,7 +195,7 @@ GAPS = st.lists(st.one_of(SPACES, st.just("\n"), COMMENTS), max_size=4).map(lamb
 def _joins(before: str, after: str) -> bool:
     """Whether two words would become another word without a space between them."""
     ends = all(character.isalnum() or character in "_." for character in (before[-1], after[0]))
-    return ends or before + after == "<="
+    return ends or before + after in ("<=", ">=")
 
 
 def respaced(data: st.DataObject, words: list[str]) -> str:
@@ -199,7 +210,7 @@ def respaced(data: st.DataObject, words: list[str]) -> str:
 
 # The words of the shipped specs, and of what they do not have.
 WORDS = {name: words_of(text) for name, text in SHIPPED.items()}
-for _name in ("promises", "at_blocks", "spaces", "long_lines"):
+for _name in ("promises", "at_blocks", "spaces", "long_lines", "gates", "of_tokens", "cells"):
     WORDS[_name] = words_of((PAIRS / f"{_name}.fib").read_text(encoding="utf-8"))
 
 

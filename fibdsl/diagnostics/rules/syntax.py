@@ -9,13 +9,13 @@ edition {edition}
 
 objective o {{
   param epsilon{colon} deviation = 0.2 in (0, 1)
-  signal ratio{end}
+  signal ratio
   levels token < trajectory
   at token {{ base clip(epsilon) pessimistic }}
   reduce mean over token
 }}
 """
-_GOOD = _SPEC.format(edition=2026, colon=" :", end="")
+_GOOD = _SPEC.format(edition=2026, colon=" :")
 
 RULES = (
     Rule(
@@ -25,7 +25,7 @@ RULES = (
         why="What was meant cannot be told from it. After an error the reading goes on at the next "
         "statement, so one check shows all of them; names and spaces are checked once the text can "
         "be read.",
-        example=_SPEC.format(edition=2026, colon="", end=""),
+        example=_SPEC.format(edition=2026, colon=""),
         mended=_GOOD,
     ),
     Rule(
@@ -33,9 +33,9 @@ RULES = (
         "unknown-character",
         "a character the language does not use",
         why="Outside comments and texts a spec is plain ASCII, so that a name that looks the same "
-        "is the same. Most often it is a Greek letter from a paper, or a `;` from another "
-        "language: nothing ends a statement here.",
-        example=_SPEC.format(edition=2026, colon=" :", end=";"),
+        "is the same. Most often it is a Greek letter from a paper, or a sign of another language: "
+        "`&&` is `and` here.",
+        example=_GOOD.replace("epsilon", "ε"),
         mended=_GOOD,
     ),
     Rule(
@@ -44,7 +44,7 @@ RULES = (
         "an edition this version does not know",
         why="With the same edition a spec keeps its meaning. In an edition that is not known "
         "here the same words may mean another loss.",
-        example=_SPEC.format(edition=2025, colon=" :", end=""),
+        example=_SPEC.format(edition=2025, colon=" :"),
         mended=_GOOD,
     ),
     Rule(

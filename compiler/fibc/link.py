@@ -6,7 +6,7 @@ parent, and its gates are known by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -235,9 +235,6 @@ class _Linker:
         parent = self.flat(tree, there, (*stack, objective.name.text))
         if parent is None:
             return None
-        # The gates of its parent's file are part of what it has from there.
-        for gate, rule in there.gates.items():
-            scope.gates.setdefault(gate, rule)
         return replace(
             objective, parent=None, statements=_Merge(parent, objective, self).statements()
         )
@@ -279,7 +276,15 @@ class _Merge:
             else:
                 replaced.add(place)
                 self.merged[place] = self.over(self.parent.statements[place], statement)
-        return tuple(s for s in (*self.merged, *added) if s is not None)
+        statements = [s for s in (*self.merged, *added) if s is not None]
+        used = {name for s in statements for name in _references(s)}
+        own = {id(s) for s in self.child.statements}
+        # A parameter that only replaced statements used goes with them.
+        return tuple(
+            s
+            for s in statements
+            if not isinstance(s, ast.Param) or id(s) in own or s.name.text in used
+        )
 
     def place(self, statement: ast.Statement) -> int | None:
         """Where the parent has what a statement stands for."""
@@ -365,6 +370,18 @@ class _Merge:
             span,
             "change something, or delete it",
         )
+
+
+def _references(node: object) -> Iterator[str]:
+    """The names that expressions in a piece of syntax use."""
+    if isinstance(node, ast.Reference):
+        yield node.name
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from _references(item)
+    elif is_dataclass(node) and not isinstance(node, Source):
+        for f in fields(node):
+            yield from _references(getattr(node, f.name))
 
 
 def same(a: object, b: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -81,8 +82,10 @@ class _Tokens:
     def run(self) -> TokenStatements:
         bypasses: list[Bypass] = []
         found: dict[type, TokenValue] = {}
-        for statement in self.spec.token:
-            try:
+        # Names first, wherever they stand: in an objective that extends another they are written
+        # below what they are for.
+        for statement in sorted(self.spec.token, key=lambda s: not isinstance(s, ast.Let)):
+            with contextlib.suppress(BadExpressionError):
                 if isinstance(statement, ast.Let):
                     self.let(statement)
                 elif isinstance(statement, ast.Bypass):
@@ -90,8 +93,6 @@ class _Tokens:
                 else:
                     typed = partial(self.typing.body, statement.body)
                     found.setdefault(type(statement), self.value(typed, statement.span))
-            except BadExpressionError:
-                continue
         self.unused_lets()
         surrogate, weight, penalty = map(found.get, (ast.Surrogate, ast.Weight, ast.Penalty))
         return tuple(self.sums), tuple(bypasses), surrogate, weight, penalty

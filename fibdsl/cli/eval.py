@@ -66,9 +66,7 @@ def run(options: argparse.Namespace) -> int:
         write_tensors(
             options.out, {"gated_ratio": evaluation.gated_ratio, "gradient": evaluation.gradient}
         )
-    result = report(
-        objective, objective.batch(**batch).sizes, evaluation, step, batch["budgets"]
-    )
+    result = report(objective, objective.batch(**batch).sizes, evaluation, step, batch["budgets"])
     print(result.model_dump_json(indent=2) if options.json else table(result))
     if objective.broken_promises:
         print(render(objective.broken_promises), file=sys.stderr)

@@ -96,7 +96,9 @@ def test_entries_follow_the_parameters() -> None:
 def test_budgets_as_they_are() -> None:
     objective = fibdsl.load_text(DOMAINS)
     for batch in batches()[:4]:
-        values = np.select([batch.keys["data_source"] == i for i in (MATH, CODE)], [0.05, 0.1], 0.02)
+        values = np.select(
+            [batch.keys["data_source"] == i for i in (MATH, CODE)], [0.05, 0.1], 0.02
+        )
         expected = objective.evaluate(**vars(batch), cells=CELLS)
         per_token = np.where(batch.mask, values[:, None], np.nan)
         for budget in (values, per_token):
@@ -323,7 +325,9 @@ def test_what_is_said_twice() -> None:
 
 
 def test_options_without_effect() -> None:
-    plain = "objective o { signal ratio levels token at token { base pass } reduce mean over token }"
+    plain = (
+        "objective o { signal ratio levels token at token { base pass } reduce mean over token }"
+    )
     refused("cells has no effect: 'o' names no cell", plain, cells=CELLS)
     refused(
         "budgets has no effect: 'o' has no budgets per cell", plain, budgets={"domain": BUDGETS}

@@ -26,6 +26,8 @@ class Case:
         token_advantages: whether they differ within a row; TRL's never do.
         of_largest: whether gradients are compared relative to the largest of the batch, not token
             by token, and to 1e-6.
+        empty_rows: whether the trainer's loss has -A of each row without a token (exp of no mean is
+            1), which no gradient follows: taken out before losses are compared.
         about: what the case is about besides the loss and the setting.
         note: where the trainer does something else than its options or its paper say.
     """
@@ -41,6 +43,7 @@ class Case:
     kind: str = "tokens"
     token_advantages: bool = False
     of_largest: bool = False
+    empty_rows: bool = False
     about: str = ""
     note: str = ""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Any
 
 import fibdsl
+from fibc.ir.scalar import show_scalar
 from fibdsl.api import Objective
-from fibdsl.resources import shipped_specs
+
 
 def variant(spec: str, statements: tuple[str, ...], params: dict[str, Any]) -> Objective:
     """A shipped objective with statements replaced or added, at these values of its parameters.
@@ -22,10 +22,13 @@ def variant(spec: str, statements: tuple[str, ...], params: dict[str, Any]) -> O
 
 @cache
 def _reduce(spec: str) -> str:
-    """The `reduce` statement of a shipped spec."""
-    text = shipped_specs()[spec].read_text(encoding="utf-8")
-    [found] = re.findall(r"^ *(reduce [^#\n]*[^#\s]) *(?:#.*)?$", text, re.MULTILINE)
-    return str(found)
+    """The `reduce` statement of a shipped objective."""
+    steps = fibdsl.load(spec).typed.reduce
+    return "reduce " + ", ".join(
+        f"{step.reduction} over {step.level}"
+        + (f" / {show_scalar(step.divisor)}" if step.divisor is not None else "")
+        for step in steps
+    )
 
 
 def _extended(spec: str, statements: list[str]) -> str:

@@ -78,7 +78,6 @@ def test_record(pytestconfig: pytest.Config) -> None:
         )
 
 
-@pytest.mark.skipif(not record.RECORD.exists(), reason="TODO: not recorded yet")
 def test_record_has_these_cases() -> None:
     found = record.read()
     assert {name: found["versions"][name] for name in PINNED} == PINNED

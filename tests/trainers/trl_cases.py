@@ -110,7 +110,9 @@ def _losses() -> Iterator[Case]:
         params={"epsilon": 0.3, "epsilon_low": 0.2},
         options=_BOUNDS,
         acts=(Acts("log_ratio", -0.2, 0.3),),
-        note="an experimental trainer of its own, without importance_sampling_level",
+        empty_rows=True,
+        note="an experimental trainer of its own, without importance_sampling_level; a row without "
+        "a token adds -A to its loss",
     )
 
 

@@ -17,6 +17,7 @@ from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import leaning, show_scalar
+from fibc.lower.values import AFTER
 from fibdsl.types import Channels
 
 Reach = Literal["reachable", "unreachable", "unknown"]
@@ -54,7 +55,7 @@ def regimes(facts: Facts) -> tuple[Regime, ...]:
     seen = _seen(facts)
     found = []
     for op in facts.program.ops:
-        if not isinstance(op, ir.Gate):
+        if not isinstance(op, ir.Gate) or op.name.startswith(AFTER):
             continue
         gate = shape(op.rule)
         reached = facts.ranges.parts[op.name]

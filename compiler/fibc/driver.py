@@ -10,7 +10,7 @@ text --parse--> syntax tree --link--> one objective each --resolve--> names
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from fibc import allow
@@ -72,7 +72,10 @@ def _check(source: Source, diagnostics: Diagnostics) -> Checked:
         objective = _objective(tree, linked.gates, own)
         if objective is not None:
             objectives.append(objective)
-        diagnostics.found += own.found
+        here = f"found in `{tree.name.text}` of {source.path}"
+        diagnostics.found += [
+            d if d.source is source else replace(d, notes=(*d.notes, here)) for d in own.found
+        ]
     # What an objective has from another is found there too: said once, and lints of another file
     # are that file's.
     diagnostics.found = [

@@ -235,9 +235,6 @@ class _Linker:
         parent = self.flat(tree, there, (*stack, objective.name.text))
         if parent is None:
             return None
-        # The gates of its parent's file are part of what it has from there.
-        for gate, rule in there.gates.items():
-            scope.gates.setdefault(gate, rule)
         return replace(
             objective, parent=None, statements=_Merge(parent, objective, self).statements()
         )

@@ -15,6 +15,7 @@ from fibc.analysis.facts import Facts
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const, Param
 from fibc.ir.verify import verify
+from fibc.link import builtin_gates
 from fibc.passes import PASSES, optimise
 from fibc.passes.without_overflow import without_overflow
 from fibdsl.api import Objective
@@ -191,7 +192,7 @@ BROKEN = {
         DOMAIN, "n.group.domain", members="n.token.trajectory"
     ),
     "budgets do not fit the gate": changed(DOMAIN, "y.domain.plus", lower=None),
-    "budgets do not fit": changed(DOMAIN, "g.token.plus", kind="drop"),
+    "budgets do not fit": changed(DOMAIN, "g.token.plus", rule=builtin_gates()["drop"]),
     "steepness does not fit": changed(DOMAIN, "y.domain.plus", steepness=None),
     "steepness does not": changed(DOMAIN, "g.token.plus", steepness=Const(2.0)),
     "unknown params": changed(DOMAIN, "y.domain.minus", upper=Param("c_plus")),

@@ -93,6 +93,8 @@ def _interface(a: Facts, b: Facts) -> Iterator[str]:
             yield f"~ param {_param(old[name])}  ->  {_param(new[name])}"
     for name, level in _changed(_keys(a.objective), _keys(b.objective)):
         yield f"{name} key {level}"
+    for sign, tensor in _changed(list(a.objective.tensors), list(b.objective.tensors)):
+        yield f"{sign} tensor {tensor}"
     outer = a.program.outermost, b.program.outermost
     if outer[0] != outer[1]:
         yield f"~ normalizer {outer[0] or 'none'}  ->  {outer[1] or 'none'}"
@@ -137,9 +139,9 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
     value: Witness | None = None
     gradient: Witness | None = None
     where: dict[str, int] = {}
-    weighed_apart, seen = False, 0
+    weighed_apart, terms_apart, seen = False, False, 0
     for one, other in _pairs(a, b):
-        losses = one.run.loss, other.run.loss
+        losses = one.run.loss + 0.0, other.run.loss + 0.0  # no -0 in print
         scale = max(1.0, *map(abs, losses))
         apart = abs(losses[0] - losses[1]) > _TOLERANCE * scale
         steep = _apart(one.gradient, other.gradient)
@@ -149,7 +151,9 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
         tokens = one.gated_ratio, other.gated_ratio
         if not _apart(*tokens):
             # Where only gradients differ, a gate at its budget may be all there is to it.
-            weighed_apart = weighed_apart or apart
+            other_terms = _apart(one.term, other.term) or _apart(one.penalty, other.penalty)
+            terms_apart = terms_apart or (apart and other_terms)
+            weighed_apart = weighed_apart or (apart and not other_terms)
         if _apart(*tokens) or not apart:
             differing = tokens if apart else (one.gradient, other.gradient)
             for regime in _regimes(one, abs(differing[0] - differing[1]).argmax()):
@@ -170,6 +174,11 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
     ordered = sorted(where, key=lambda regime: -where[regime])
     if _PASSING in where:
         ordered = ["in every regime, also where all gates pass"]
+    if terms_apart:
+        same = "G is the same, what" if not where else "what"
+        ordered.append(
+            f"in every regime: {same} is made of it (surrogate, weight, penalty) differs"
+        )
     if weighed_apart:
         what = "G is the same, its weights" if not where else "the weights of G"
         ordered.append(f"in every regime: {what} (`reduce`) differ")
@@ -217,6 +226,8 @@ def _with_keys(
     """The batch with ids for what `objective` needs besides: each row for itself, or all as one."""
     import numpy as np
 
+    others = [name for name in objective.tensors if name not in tensors]
+    tensors = {**tensors, **dict.fromkeys(others, tensors["old_logp"])}
     missing = [key for key in objective.keys if key not in tensors]
     rows, width = tensors["mask"].shape
     alone = np.repeat(np.arange(rows)[:, None], width, axis=1)

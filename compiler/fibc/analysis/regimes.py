@@ -14,6 +14,7 @@ from fibc.analysis.proofs.rational import Rational
 from fibc.analysis.proofs.shape import Shape, ShapePiece, shape, shrinks
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
+from fibc.lower.values import AFTER
 from fibdsl.types import Channels
 
 Reach = Literal["reachable", "unreachable", "unknown"]
@@ -51,7 +52,7 @@ def regimes(facts: Facts) -> tuple[Regime, ...]:
     seen = _seen(facts)
     found = []
     for op in facts.program.ops:
-        if not isinstance(op, ir.Gate):
+        if not isinstance(op, ir.Gate) or op.name.startswith(AFTER):
             continue
         gate = shape(op.rule)
         reached = facts.ranges.parts[op.name]

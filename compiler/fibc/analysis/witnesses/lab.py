@@ -18,6 +18,7 @@ from fibc.analysis.witnesses.designs import Built, Path, build, random_tensors, 
 from fibc.analysis.witnesses.witness import Witness
 from fibc.batch import Batch, make_batch
 from fibc.ir import nodes as ir
+from fibc.lower.values import AFTER
 from fibc.typed import TypedObjective
 from fibdsl.types import Signal
 
@@ -47,6 +48,14 @@ class Trial:
         """What each token's advantage is multiplied with, (B, T); 1 under the mask."""
         batch = self.run.batch
         return batch.scatter(self.run.values[self.run.program.term] - 1.0) + 1.0
+
+    @cached_property
+    def penalty(self) -> NDArray[np.float64]:
+        """What is taken from each token's term, (B, T)."""
+        [term] = [op for op in self.run.program.ops if isinstance(op, ir.Surrogate)]
+        if term.penalty is None:
+            return np.zeros(self.built.tensors["mask"].shape)
+        return self.run.batch.scatter(self.run.values[term.penalty])
 
     @cached_property
     def gradient(self) -> NDArray[np.float64]:
@@ -144,7 +153,8 @@ def _cells(batch: Batch, names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]
 
 def gate_ops(facts: Facts, level: str) -> list[ir.Gate]:
     """The gates at a level: one for each channel and each lean of the advantage."""
-    return [op for op in facts.program.ops if isinstance(op, ir.Gate) and op.level == level]
+    gates = [op for op in facts.program.ops if isinstance(op, ir.Gate) and op.level == level]
+    return [op for op in gates if not op.name.startswith(AFTER)]
 
 
 def deviation(value: float, signal: Signal) -> float:

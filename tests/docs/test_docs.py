@@ -221,8 +221,8 @@ def test_keywords_of_the_grammar_are_in_the_reference() -> None:
     assert contextual == set(names.split()) < keywords
 
 
-def test_the_shown_program_is_the_real_one() -> None:
-    [block] = of_kind("ir")
+@pytest.mark.parametrize("block", of_kind("ir"), ids=str)
+def test_the_shown_program_is_the_real_one(block: Block) -> None:
     program = show(fibdsl.load(block.words[1]).program).splitlines()
     assert [line for line in block.text.splitlines() if line not in program] == []
 

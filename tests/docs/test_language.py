@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 import fibdsl
+from fibc import driver
 from fibc.expressions import AGGREGATES, FUNCTIONS
 from fibc.token_statements import NAMES
+from fibdsl.diagnostics.rules import Severity
 from fibdsl.resources import folder
+from fibdsl.source import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
@@ -115,6 +118,43 @@ def test_aggregations_are_those_of_verl() -> None:
         logp = np.full(mask.shape, -1.0)
         found[code(mode)] = -fibdsl.load_text(text).evaluate(logp, logp, A, mask).loss
     assert found == pytest.approx(wanted)
+
+
+FITTING = (
+    "min(ratio, 2)",
+    "exp(log_ratio) - gated_ratio",
+    "ratio - 1 + 0.5 * (gated_ratio - 1)",
+    "log(ratio) - log_ratio",
+    "prob * log_ratio / (logp - 1) + advantage",
+    "ratio * ratio / exp(logp) + gated_ratio",
+    "sqrt(1e-4 + log_ratio * log_ratio / 4) - 1",
+    "log_ratio * log_ratio / (1 + abs(log_ratio)) + logp",
+    "sigmoid(ratio) + tanh(log_ratio) + sign(ratio - 1)",
+    "k1(log_ratio) + logp",
+    "stopgrad(gated_ratio) * logp + advantage",
+)
+NOT_FITTING = (
+    "ratio - log_ratio",
+    "min(ratio, log_ratio)",
+    "by_advantage(ratio, logp)",
+    "exp(ratio)",
+    "k2(ratio)",
+    "log(log_ratio)",
+    "sqrt(log_ratio)",
+    "log_ratio * log_ratio + log_ratio",
+)
+
+
+@pytest.mark.parametrize("expression", FITTING)
+def test_units_fit(expression: str) -> None:
+    checked = driver.check(Source("o.fib", SPEC.format(f"penalty {expression}")))
+    assert [d for d in checked.diagnostics if d.severity is Severity.ERROR] == []
+
+
+@pytest.mark.parametrize("expression", NOT_FITTING)
+def test_units_do_not_fit(expression: str) -> None:
+    checked = driver.check(Source("o.fib", SPEC.format(f"penalty {expression}")))
+    assert {"FIB302"} == {d.code for d in checked.diagnostics}
 
 
 SPEC = """objective o {{

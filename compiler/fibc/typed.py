@@ -130,6 +130,16 @@ class CellBudget:
     otherwise: Scalar | None
     span: Span
 
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        """All budgets: those of the names in their order, then that of the other cells."""
+        return (*self.entries.values(), *(() if self.otherwise is None else (self.otherwise,)))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What each of them is called in a spec."""
+        return (*self.entries, *(() if self.otherwise is None else ("else",)))
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:

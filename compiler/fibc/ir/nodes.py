@@ -11,13 +11,13 @@ Values are named, and operands are names of earlier operations (single assignmen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from fibc.gates.rule import GateRule
 from fibc.ir.expression import Expr
 from fibc.ir.scalar import Scalar
-from fibc.typed import TypedParam
+from fibc.typed import CellBudget, TypedParam
 from fibdsl.types import Level, Signal
 
 Sign = Literal[1, -1]
@@ -418,6 +418,7 @@ class Program:
         gated_ratio: the value G, at the token.
         objective: the value J, at the batch; the loss is -J.
         outermost: the level whose cells the last mean of the reduce counts, or None (a sum).
+        budgets: of cells, by level: what the tensors `cell_budget_name(level)` are made of.
     """
 
     name: str
@@ -429,6 +430,7 @@ class Program:
     objective: str
     outermost: str | None
     metrics: tuple[Metric, ...]
+    budgets: dict[str, CellBudget] = field(default_factory=dict)
 
     @property
     def by_name(self) -> dict[str, Op]:

@@ -84,6 +84,10 @@ class _Verifier:
                 self.check(name in seen, op, f"{name} is not defined before it")
             self.operation(op, seen, params)
             seen[op.name] = op
+        for level, budget in self.program.budgets.items():
+            used = frozenset[str]().union(*map(references, budget.scalars))
+            if level not in self.program.level_names or not used <= params:
+                raise InternalError(f"after {self.after}: the budgets of {level} are {budget}")
         for name in self.program.roots:
             if name not in seen:
                 raise InternalError(f"after {self.after}: root {name} is not defined")

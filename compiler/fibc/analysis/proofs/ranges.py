@@ -16,7 +16,8 @@ from fibc.analysis.proofs import linear
 from fibc.analysis.proofs.enclosure import enclosure
 from fibc.analysis.proofs.setting import Setting
 from fibc.analysis.proofs.shape import Part, shape
-from fibc.gates.use import LEAVES, total_range
+from fibc.gates.leaves import LEAVES
+from fibc.gates.use import total_range
 from fibc.ir import nodes as ir
 from fibc.ir.functions import exp_range
 from fibc.ir.interval import Interval, hull

@@ -120,6 +120,8 @@ def _range(op: ir.Op, of: dict[str, Interval], setting: Setting) -> Interval:
             return Interval(Fraction(-1), math.inf, True, True)
         case ir.Channel(_, _, x, sign):
             side = of[x] if sign > 0 else -of[x]
+            if side.high <= 0:
+                return Interval.point(Fraction(0))  # nothing is ever in this channel
             return Interval(Fraction(0), side.high, False, side.high_open)
         case ir.Data(_, _, tensor):
             return data_range(tensor, setting)

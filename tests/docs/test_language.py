@@ -157,6 +157,27 @@ def test_units_do_not_fit(expression: str) -> None:
     assert {"FIB302"} == {d.code for d in checked.diagnostics}
 
 
+def test_what_is_written_out_means_the_same() -> None:
+    """docs/proofs.md, What a spec means: names of gates and cases, let, use and extends."""
+    grpo = fibdsl.load("grpo").semantic_hash
+    written = """
+        gate held(x, C) odd { inside: x when |x| <= C; outside: sign(x) * C otherwise; }
+        objective other {
+          param width : deviation = 0.2 in (0, 1)
+          signal ratio
+          levels token < trajectory
+          at token { base held(width) pessimistic }
+          reduce mean over trajectory, mean over token
+        }"""
+    assert fibdsl.load_text(written).semantic_hash == grpo
+    reduce = "reduce mean over trajectory, mean over token"
+    child = f'use "fibdsl:ppo.fib" objective o extends ppo {{ {reduce} }}'
+    assert fibdsl.load_text(child).semantic_hash == grpo
+    let = SPEC.format("let w = exp(old_logp - rollout_logp) weight truncate(w, 2)")
+    out = SPEC.format("weight truncate(exp(old_logp - rollout_logp), 2)")
+    assert fibdsl.load_text(let).semantic_hash == fibdsl.load_text(out).semantic_hash
+
+
 SPEC = """objective o {{
   signal log_ratio
   levels token < trajectory

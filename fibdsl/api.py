@@ -171,19 +171,20 @@ def loaded(source: Source, name: str | None, assignment: Assignment, promises: b
     if name is None and len(choices) == 1:
         name = next(iter(choices))
     # Where there are values, promises are decided at these, below.
-    later = () if assignment.empty or name not in choices else choices[name].promises
+    later = None if assignment.empty else name
     errors = [
         d
         for d in checked.diagnostics
         if d.severity == "error"
-        and (d.code not in PROMISES or (promises and d.span not in [p.span for p in later]))
+        and (d.code not in PROMISES or (promises and (later is None or d.about != later)))
     ]
     if errors:
         raise FibError(errors)
     if name not in choices:
-        asked = (
-            f"no objective `{name}` in this file" if name else "this file has several objectives"
-        )
+        asked = f"no objective `{name}` in this file"
+        if not name:
+            several = "several objectives" if choices else "no objective, only gates"
+            asked = f"this file has {several}"
         found = Diagnostics(source)
         found.add("FIB004", asked, None, nearest(name or "", choices))
         raise FibError(found.found)

@@ -10,7 +10,7 @@ text --parse--> syntax tree --link--> one objective each --resolve--> names
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from fibc import allow
@@ -102,7 +102,7 @@ def _objective(
                 diagnostics.add(
                     lint.rule, found.message, found.span, found.help, labels=found.labels
                 )
-    return typed, diagnostics.found
+    return typed, [replace(d, about=tree.name.text) for d in diagnostics.found]
 
 
 def _edition(file: ast.File, diagnostics: Diagnostics) -> int:

@@ -367,6 +367,22 @@ class Expressions:
             value = Call("where", (condition, case, value))
         return value, unit
 
+    def labelled(self, body: ast.Body) -> dict[str, Expr]:
+        """For each label of a body that `body` has typed: 1 where a case of that label holds."""
+        if not isinstance(body, ast.Cases):
+            return {}
+        cases = self.cases(body)
+        labels = dict.fromkeys(label for label, *_ in cases if label is not None)
+        found: dict[str, Expr] = {}
+        for wanted in labels:
+            *conditional, (label, *_) = cases
+            hit: Expr = Const(1.0 if label == wanted else 0.0)
+            for label, _, condition, _ in reversed(conditional):
+                assert condition is not None
+                hit = Call("where", (condition, Const(1.0 if label == wanted else 0.0), hit))
+            found[wanted] = hit
+        return found
+
     def cases(self, body: ast.Cases) -> list[tuple[str | None, Expr, Expr | None, Unit | None]]:
         """Label, value, condition and unit of each case; the last one is for all that is left."""
         for index, case in enumerate(body.cases):

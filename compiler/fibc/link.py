@@ -7,7 +7,7 @@ parent, and its gates are known by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import PurePath
 
@@ -66,7 +66,8 @@ def builtin_gates() -> dict[str, GateRule]:
     assert file is not None, diagnostics.found
     rules = [define(definition, source, diagnostics) for definition in file.gates]
     assert not diagnostics.found, diagnostics.found
-    return {rule.name: rule for rule in (*rules, CENSOR) if rule is not None}
+    known = [replace(rule, builtin=True) for rule in (*rules, CENSOR) if rule is not None]
+    return {rule.name: rule for rule in known}
 
 
 def link(file: ast.File, diagnostics: Diagnostics) -> Linked:

@@ -38,6 +38,7 @@ NAMES: dict[str, Unit] = {name: _UNITS.get(name, LOG) for name in TOKEN_WORDS}
 """What is known of a token, and its unit."""
 
 GATED = "gated_ratio"
+_MEAN = "mean"
 
 _ELSEWHERE = {
     "budget": "it is known to the gates of its level",
@@ -52,12 +53,13 @@ TokenStatements = tuple[
     TokenValue | None,
     TokenValue | None,
     TokenValue | None,
+    dict[str, TokenValue],
 ]
 
 
 def token_statements(spec: Resolved, quantities: Quantities) -> TokenStatements:
-    """The aggregates that expressions use, bypasses, surrogate, weight and penalty; findings go to
-    the diagnostics."""
+    """The aggregates that expressions use, bypasses, surrogate, weight and penalty, and by the name
+    of a metric which tokens are in a labelled case; findings go to the diagnostics."""
     return _Tokens(spec, quantities).run()
 
 
@@ -109,6 +111,7 @@ class _Tokens:
         self.typing.elsewhere = _ELSEWHERE
         bypasses: list[Bypass] = []
         found: dict[type, TokenValue] = {}
+        labelled: dict[str, TokenValue] = {}
         for other in self.spec.token:
             with contextlib.suppress(BadExpressionError):
                 if isinstance(other, ast.Bypass):
@@ -116,9 +119,28 @@ class _Tokens:
                 elif not isinstance(other, ast.Let):
                     typed = partial(self.typing.body, other.body)
                     found.setdefault(type(other), self.value(typed, other.span))
+                    labelled |= self.labelled(other)
         self.unused_lets()
         surrogate, weight, penalty = map(found.get, (ast.Surrogate, ast.Weight, ast.Penalty))
-        return tuple(self.sums), tuple(bypasses), surrogate, weight, penalty
+        return tuple(self.sums), tuple(bypasses), surrogate, weight, penalty, labelled
+
+    def labelled(
+        self, statement: ast.Surrogate | ast.Weight | ast.Penalty
+    ) -> dict[str, TokenValue]:
+        """Which tokens are in the cases of each label, by the name of the metric."""
+        word = type(statement).__name__.lower()
+        for label in _labels(statement.body):
+            if label.text == _MEAN:
+                raise self.typing.bad(
+                    "FIB104",
+                    f"`{word}/{_MEAN}` is a metric already",
+                    label.span,
+                    "choose another label",
+                )
+        return {
+            f"{word}/{label}": compressed(simplified(hit), self.typing.inputs)
+            for label, hit in self.typing.labelled(statement.body).items()
+        }
 
     # --- let ------------------------------------------------------------------------------------
 
@@ -131,6 +153,14 @@ class _Tokens:
             if name in RESERVED:
                 taken = "a word of the language"
             raise self.typing.bad("FIB104", f"`{name}` is {taken}", span, "choose another name")
+        for label in _labels(statement.body):
+            self.typing.bad(
+                "FIB209",
+                f"the label `{label.text}` has no effect in a `let`",
+                label.span,
+                "delete it; cases of a `surrogate`, a `weight`, a `penalty` and of gates are "
+                "measured by their labels",
+            )
         self.lets[name] = self.typing.body(statement.body)
 
     def unused_lets(self) -> None:
@@ -245,6 +275,11 @@ class _Tokens:
         """The levels that values can be taken over."""
         levels = [level.name for level in self.spec.levels if level.name != TOKEN]
         return levels if TRAJECTORY in levels else [*levels, TRAJECTORY]
+
+
+def _labels(body: ast.Body) -> list[ast.Name]:
+    cases = body.cases if isinstance(body, ast.Cases) else ()
+    return [case.label for case in cases if case.label is not None]
 
 
 def compressed(expr: Expr, names: list[str]) -> TokenValue:

@@ -134,7 +134,14 @@ class _Checker(Quantities):
             good = False
         if not good:
             return None
-        typed = TypedGate(gate.rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span)
+        rule = gate.rule
+        k = rule.steepness
+        if k is not None and not rule.builtin:
+            # What is known of pieces is known for steepnesses that are positive and finite.
+            given = bounds(arguments[k.name].upper, self.ranges)
+            if not given.positive or math.isinf(given.low):
+                rule = replace(rule, pieces=())
+        typed = TypedGate(rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span)
         return typed if self.defined(gate, typed) else None
 
     def context(self, level: str, gate: ResolvedGate, after: bool) -> bool:
@@ -175,7 +182,7 @@ class _Checker(Quantities):
         rule = gate.rule
         found: dict[str, Budget] = {}
         failed = not gate.complete
-        if rule.pieces or rule.neighbours:
+        if rule.neighbours or (rule.builtin and rule.pieces):
             try:
                 budget = self.budget(level, gate)
                 if budget is not None:
@@ -260,7 +267,15 @@ class _Checker(Quantities):
         self, level: str, gate: ResolvedGate, parameter: Parameter, given: list[ast.Argument]
     ) -> Budget:
         if not given:
-            return self.default(gate, parameter)
+            default = self.default(gate, parameter)
+            if level == TOKEN and counted(default.upper):
+                raise self.bad(
+                    "FIB406",
+                    f"a token has no members to take `{parameter.name}` from",
+                    gate.gate_span,
+                    f"give it: `{gate.rule.name}(..., {parameter.name} = 8)`",
+                )
+            return default
         if parameter.space is not None:
             return self.plain(level, gate.rule, parameter, given)
         if len(given) == 1 and given[0].kind != "value":

@@ -188,6 +188,7 @@ class TypedObjective:
         surrogate: what a token's advantage is multiplied with; None: G.
         weight: what the product is multiplied with, without gradient.
         penalty: what is taken from it.
+        labelled: 1 where a labelled case of these holds, by the name of the metric.
         reduce: outermost step first.
     """
 
@@ -211,6 +212,7 @@ class TypedObjective:
     surrogate: TokenValue | None = None
     weight: TokenValue | None = None
     penalty: TokenValue | None = None
+    labelled: dict[str, TokenValue] = field(default_factory=dict)
 
     @property
     def token_values(self) -> tuple[TokenValue, ...]:

@@ -34,6 +34,7 @@ class Diagnostic:
         labels: further places it is about.
         notes: what else there is to know, a line each: the tokens of a witness, say.
         witness: a batch that shows it.
+        about: the objective it is about, if it is about one.
     """
 
     rule: Rule
@@ -44,6 +45,7 @@ class Diagnostic:
     labels: tuple[Label, ...] = ()
     notes: tuple[str, ...] = ()
     witness: Witness | None = field(default=None, compare=False)
+    about: str | None = field(default=None, compare=False)
 
     @property
     def code(self) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import PurePath
 
-from fibc.analysis.proofs.enclosure import doubts, enclosure
+from fibc.analysis.proofs.enclosure import doubts
+from fibc.analysis.proofs.shape import ZERO, shape
 from fibc.expressions import Expressions, Typed
 from fibc.gates.leaves import LEAVES, REALS
 from fibc.gates.parity import unseen
@@ -20,6 +22,7 @@ from fibc.quantities import BadExpressionError
 from fibc.units import LOG, PURE, RATIO, SIGNAL, Unit, conversion, unit_of
 from fibdsl.builtins import CELL_COUNTS, GATE_WORDS, RESERVED
 from fibdsl.diagnostics.diagnostic import Diagnostics, Label, nearest
+from fibdsl.diagnostics.errors import InternalError
 from fibdsl.source import Source, Span
 from fibdsl.syntax import ast
 from fibdsl.types import Space
@@ -92,7 +95,6 @@ class _Definition:
             parameters,
             inputs,
             cases,
-            odd=self.definition.odd,
             signal=signal,
             x=x.name.text,
             context=tuple(
@@ -101,11 +103,8 @@ class _Definition:
             places=typing.places,
         )
         self.certain(rule)
-        if not self.odd(rule):
-            return replace(rule, odd=False)
         rule = replace(rule, pieces=_pieces(rule))
-        self.steep(rule)
-        return rule
+        return replace(rule, odd=self.odd(rule))
 
     def named(self) -> None:
         """Every parameter has a name that nothing else has."""
@@ -248,12 +247,10 @@ class _Definition:
                 raise self.bad("FIB305", message, place, help)
 
     def odd(self, rule: GateRule) -> bool:
-        """Whether the gate is odd, as its definition may promise."""
-        if not rule.odd or _pieces(rule):
-            return rule.odd
-        case = unseen(rule)
-        if case is None:
-            return True
+        """Whether the gate is odd; reported where its definition says so and it is not seen."""
+        case = None if rule.pieces else unseen(rule)
+        if case is None or not self.definition.odd:
+            return case is None
         index, part = case
         body, x = self.definition.body, rule.x
         written = body.cases[index] if isinstance(body, ast.Cases) else None
@@ -270,23 +267,6 @@ class _Definition:
             labels=(Label(self.definition.name.span, "said to be `odd`"),),
         )
         return False
-
-    def steep(self, rule: GateRule) -> None:
-        """A default steepness is positive, as one that is given."""
-        k = rule.steepness
-        if k is None or k.default is None:
-            return
-        found = enclosure(k.default, {}, [LEAVES[count] for count in CELL_COUNTS])
-        if found.positive and not math.isinf(found.low):
-            return
-        [written] = [p.default for p in self.definition.parameters if p.name.text == k.name]
-        assert written is not None
-        raise self.bad(
-            "FIB402",
-            "a default steepness is not certainly positive and finite",
-            written.span,
-            "write a number above 0, or `size`",
-        )
 
     def text(self, span: Span) -> str:
         return " ".join(self.source.text[span.start : span.end].split())
@@ -316,7 +296,7 @@ def _text(cases: tuple[Case, ...], names: list[str]) -> str:
 
 
 def _pieces(rule: GateRule) -> tuple[Piece, ...]:
-    """An odd gate as linear pieces of |x|, in a budget and a steepness; none if it is not one."""
+    """A gate as linear pieces of |x|, in a budget and a steepness; none if it is not made of these."""
     plain = [p for p in rule.parameters if p.space is not None]
     if len(rule.budgets) > 1 or len(plain) > 1 or any(p.space is not Space.PURE for p in plain):
         return ()
@@ -333,7 +313,19 @@ def _pieces(rule: GateRule) -> tuple[Piece, ...]:
         slope, intercept = linear
         until, inclusive = end
         pieces.append(Piece(case.regime, Formula(slope), Formula(intercept), until, inclusive))
-    return tuple(pieces)
+    return tuple(pieces) if _in_order(replace(rule, pieces=tuple(pieces))) else ()
+
+
+def _in_order(rule: GateRule) -> bool:
+    """Whether the pieces are multiples of the budget and follow one another, for every k > 0."""
+    try:
+        pieces = shape(rule).pieces
+    except InternalError:
+        return False
+    k = Interval(Fraction(0), math.inf, True, True)
+    ends = [piece.until for piece in pieces if piece.until is not None]
+    steps = [after - before for before, after in itertools.pairwise([ZERO, *ends])]
+    return all(step.at(k).positive for step in steps)
 
 
 def _formula(expr: Expr, slots: list[int | None]) -> Expr | None:

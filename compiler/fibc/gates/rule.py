@@ -116,6 +116,7 @@ class GateRule:
         signal: the space that x has to have; None: any signal's.
         neighbours: whether it takes `over LEVEL` and its budget is what the other members of that
             cell leave (aggregational censoring).
+        builtin: whether it is a gate of the language.
         x: what its definition calls the first input.
         context: what it looks at besides its parameters, as it is written.
         places: where a division, a logarithm or a root stands in its definition, by its argument.
@@ -131,6 +132,7 @@ class GateRule:
     odd: bool = True
     signal: Space | None = None
     neighbours: bool = False
+    builtin: bool = False
     x: str = "x"
     context: tuple[Name, ...] = ()
     places: Mapping[tuple[str, str], Span] = field(default_factory=dict, compare=False)

@@ -73,6 +73,18 @@ class Trial:
         return batch.scatter(interp.pullback(self.run, name, seed.ravel()[batch.where]))
 
     @cached_property
+    def penalty_jacobian(self) -> NDArray[np.float64]:
+        """Of the path's token: d penalty / d log-ratio, (B, T)."""
+        [term] = [op for op in self.run.program.ops if isinstance(op, ir.Term)]
+        shape = self.built.tensors["mask"].shape
+        if term.penalty is None:
+            return np.zeros(shape)
+        seed = np.zeros(shape)
+        seed[self.built.at[0]] = 1.0
+        batch = self.run.batch
+        return batch.scatter(interp.pullback(self.run, term.penalty, seed.ravel()[batch.where]))
+
+    @cached_property
     def cells(self) -> dict[str, NDArray[np.int64]]:
         """The cell of each token at each level of the objective, as the interpreter counts them."""
         return _cells(self.run.batch, self.facts.objective.level_names)

@@ -320,7 +320,8 @@ def random_tensors(objective: TypedObjective, seed: int, scale: float) -> dict[s
     }
     for name in objective.tensors:
         # Other policies are near the old one.
-        tensors[name] = tensors["old_logp"] + rng.normal(0.0, scale, (rows, width))
+        other = tensors["old_logp"] + rng.normal(0.0, scale, (rows, width))
+        tensors[name] = np.minimum(other, 0.0)
     names = objective.level_names
     row = names.index(TRAJECTORY) if TRAJECTORY in names else -1
     coarser = np.arange(rows)[:, None] + np.zeros((1, width), np.int64)

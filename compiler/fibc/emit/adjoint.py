@@ -231,7 +231,7 @@ class Adjoint:
                     give(y, py.binary("*", g, slope))
                 else:
                     give(y, g)
-            case ir.Surrogate(_, _, gated, penalty):
+            case ir.Term(_, _, gated, penalty):
                 hint = f"d_{self.code.value_name(gated)}"
                 weight = _Term(
                     self._assigned(hint, py.binary("*", g, py.name("advantages"))), d.sign

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
 from fibc.lower.gates import Gates
 from fibc.lower.metrics import Metrics
@@ -68,6 +69,11 @@ class Hierarchy:
             J,
             spec.reduce[0].level if spec.reduce[0].reduction == "mean" else None,
             tuple(self.metrics.metrics),
+            {
+                level: budget
+                for level, budget in spec.budgets.items()
+                if f"data.{cell_budget_name(level)}" in self.values.known
+            },
         )
 
     def after(self, signal: str, gate: TypedGate) -> str:

@@ -24,7 +24,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
     falls = False
     for op in gates:
         assert isinstance(op, ir.Gate)
-        if op.budget is not None:
+        if op.rule.neighbours:
             return None
         k = facts.bounds(op.steepness) if op.steepness else Interval.exact(1.0)
         pieces = shape(op.rule).pieces

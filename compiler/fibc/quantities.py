@@ -140,9 +140,10 @@ class Quantities:
             case ast.Reference("budget", span) if "budget" not in self.declared:
                 self.error(
                     "FIB101",
-                    "there is no `budget` at this level",
+                    "there is no `budget` here",
                     span,
-                    "say what it is: `budget per cell { NAME: 0.1, else: 0.05 }`",
+                    "it is what `budget per cell { NAME: 0.1, else: 0.05 }` says at the same level, for "
+                    "the budgets of its gate",
                 )
                 raise BadExpressionError
             case ast.Reference(name, span):

@@ -151,6 +151,7 @@ class Promise:
         within: the range after `in`, with the ends as written.
         tv: the bound after `tv <=`.
         assumed: whether it may stay undecided.
+        of: the objective that it is inherited from.
     """
 
     property: str
@@ -160,6 +161,7 @@ class Promise:
     within: Interval | None = None
     tv: Scalar | None = None
     assumed: bool = False
+    of: str | None = None
 
     def __str__(self) -> str:
         words = [self.property]

@@ -115,12 +115,17 @@ class Diagnostics:
         )
 
 
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The valid name that `name` was perhaps meant to be."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A help text that suggests the valid name closest to `name`, or lists them all."""
     choices = list(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{close[0]}`?"
+    close = closest(name, choices)
+    if close is not None:
+        return f"did you mean `{close}`?"
     if not choices:
         return "none is declared"
     return "known here: " + ", ".join(f"`{choice}`" for choice in choices)

@@ -158,7 +158,7 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
         tokens = one.gated_ratio, other.gated_ratio
         if not _apart(*tokens):
             # Where only gradients differ, a gate at its budget may be all there is to it.
-            other_terms = _apart(one.term, other.term) or _apart(one.penalty, other.penalty)
+            other_terms = _apart(one.factor, other.factor) or _apart(one.penalty, other.penalty)
             terms_apart = terms_apart or (apart and other_terms)
             weighed_apart = weighed_apart or (apart and not other_terms)
         if _apart(*tokens) or not apart:

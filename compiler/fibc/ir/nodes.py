@@ -135,15 +135,15 @@ class GatedRatio(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Surrogate(Op):
-    """What a token adds to the objective: G_i * advantage_i, less a penalty.
+class Term(Op):
+    """What a token adds to the objective: factor * advantage - penalty.
 
     Attributes:
-        gated: G, or what an objective has in place of it, times a weight.
+        factor: weight * surrogate; G where an objective says neither.
     """
 
-    OPERANDS: ClassVar = ("gated", "penalty")
-    gated: str
+    OPERANDS: ClassVar = ("factor", "penalty")
+    factor: str
     penalty: str | None = None
 
 
@@ -437,9 +437,9 @@ class Program:
         return {op.name: op for op in self.ops}
 
     @property
-    def term(self) -> str:
-        """What a token's advantage is multiplied with: G, or what an objective has for it."""
-        return next(op.gated for op in self.ops if isinstance(op, Surrogate))
+    def factor(self) -> str:
+        """What a token's advantage is multiplied with: weight * surrogate, G if it says neither."""
+        return next(op.factor for op in self.ops if isinstance(op, Term))
 
     def summed(self, total: str) -> str:
         """What a sum is a sum of, weighed or not: the value whose mean it makes."""

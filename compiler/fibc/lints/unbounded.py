@@ -45,7 +45,7 @@ def unbounded(facts: Facts) -> Iterator[Finding]:
     # A censor is bounded by the size of its cell.
     if any(gate.rule.neighbours for gate in gates.values()):
         return
-    if facts.ranges.term[0].high == float("inf"):
+    if facts.ranges.factor[0].high == float("inf"):
         passing = [(n, g) for n, g in gates.items() if shape(g.rule).identity]
         labels = tuple(Label(g.span, f"lets `{n}` through") for n, g in passing)
         yield Finding(

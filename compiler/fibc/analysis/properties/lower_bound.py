@@ -40,12 +40,12 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
         tensors = trial.built.tensors
         r = np.exp(np.minimum(tensors["logp"] - tensors["old_logp"], 700.0))
         A = np.where(tensors["mask"], tensors["advantages"], 0.0)
-        excess = (trial.term - r) * A / np.maximum(1.0, r)
+        excess = (trial.factor - r) * A / np.maximum(1.0, r)
         if excess.max() <= _TOLERANCE:
             continue
         where = divmod(int(excess.argmax()), excess.shape[1])
         shows = f"token {where}, with A = {A[where]:+g}, has r = {r[where]:.6g} and "
-        found = trial.witness(promise.property, f"{shows}{what} = {trial.term[where]:.6g}")
+        found = trial.witness(promise.property, f"{shows}{what} = {trial.factor[where]:.6g}")
         if excess.max() > _PLAIN:
             break
     return found

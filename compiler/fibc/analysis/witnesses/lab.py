@@ -44,15 +44,15 @@ class Trial:
         return batch.scatter(self.run.gated_ratio - 1.0) + 1.0
 
     @cached_property
-    def term(self) -> NDArray[np.float64]:
+    def factor(self) -> NDArray[np.float64]:
         """What each token's advantage is multiplied with, (B, T); 1 under the mask."""
         batch = self.run.batch
-        return batch.scatter(self.run.values[self.run.program.term] - 1.0) + 1.0
+        return batch.scatter(self.run.values[self.run.program.factor] - 1.0) + 1.0
 
     @cached_property
     def penalty(self) -> NDArray[np.float64]:
         """What is taken from each token's term, (B, T)."""
-        [term] = [op for op in self.run.program.ops if isinstance(op, ir.Surrogate)]
+        [term] = [op for op in self.run.program.ops if isinstance(op, ir.Term)]
         if term.penalty is None:
             return np.zeros(self.built.tensors["mask"].shape)
         return self.run.batch.scatter(self.run.values[term.penalty])
@@ -69,7 +69,7 @@ class Trial:
         row, column = self.built.at[0]
         seed = np.zeros(self.built.tensors["mask"].shape)
         seed[row, column] = 1.0
-        batch, name = self.run.batch, self.run.program.term
+        batch, name = self.run.batch, self.run.program.factor
         return batch.scatter(interp.pullback(self.run, name, seed.ravel()[batch.where]))
 
     @cached_property

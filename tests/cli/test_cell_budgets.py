@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def test_eval(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", spec, "--batch", FAR, *CELLS, "--json"]) == 0
     report = EvalReport.model_validate_json(capsys.readouterr().out)
     names = ("logp", "old_logp", "advantages", "mask", "uid", "data_source")
-    tensors = read_tensors(FAR, names)
+    tensors: dict[str, Any] = read_tensors(FAR, names)
     keys = {key: tensors.pop(key) for key in ("uid", "data_source")}
     cells = {"data_source": {"math": 0, "code": 1}}
     assert report.loss == fibdsl.load(spec).evaluate(**tensors, keys=keys, cells=cells).loss
@@ -123,9 +124,7 @@ def test_the_range_of_the_gated_ratio_holds_for_every_cell(
         assert np.exp(-up) * (1 - 1e-12) <= found.low <= np.exp(-0.06)
 
 
-def test_a_witness_brings_its_budgets(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_witness_brings_its_budgets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "clipped.fib"
     clipped = DOMAINS.replace("base rollback", "base clip").rstrip().rstrip("}")
     path.write_text(clipped + "require restorative at domain }")

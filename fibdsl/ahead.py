@@ -62,6 +62,9 @@ def export(
             "is for"
         )
     loss = objective.compile(backend=None, metrics=metrics)
+    # Any ids: they are inputs of the graph.
+    named = (b for b in loss.objective.budgets.values() if b.names)
+    loss.set_cells({b.key: {name: i for i, name in enumerate(b.names)} for b in named})
     checks: list[str] = []
     graph = _Graph(loss, _example(loss, layout, getattr(torch, dtype), device), checks)
     with tempfile.TemporaryDirectory(prefix="fib.") as folder, _as_called(device):
@@ -77,6 +80,9 @@ def export(
             levels=loss.objective.levels,
             metrics=loss.objective.metrics,
             tensors=loss.objective.tensors,
+            budgets={
+                level: (b.key, b.names, b.otherwise) for level, b in loss.objective.budgets.items()
+            },
             outermost=loss.objective.outermost,
             whole=loss.objective.whole,
             wanted=loss._names,
@@ -115,7 +121,13 @@ class _Graph(torch.nn.Module):
         super().__init__()
         others = example.pop("others")
         call = loss._call(
-            lambda: None, **example, normalizers=None, keep=False, earlier=None, others=others
+            lambda: None,
+            **example,
+            normalizers=None,
+            keep=False,
+            earlier=None,
+            others=others,
+            budgets=None,
         )
         self.function = loss._function(call.graph)
         logp, self.given = tensors(loss.objective, call.logp, call.given)

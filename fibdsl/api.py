@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fibc.batch import Batch
     from fibc.ir.nodes import Program
     from fibdsl.runtime.loss import FusedLoss
+    from fibdsl.runtime.naming import Cells
 
 
 def load(
@@ -170,19 +171,20 @@ def loaded(source: Source, name: str | None, assignment: Assignment, promises: b
     if name is None and len(choices) == 1:
         name = next(iter(choices))
     # Where there are values, promises are decided at these, below.
-    later = () if assignment.empty or name not in choices else choices[name].promises
+    later = None if assignment.empty else name
     errors = [
         d
         for d in checked.diagnostics
         if d.severity == "error"
-        and (d.code not in PROMISES or (promises and d.span not in [p.span for p in later]))
+        and (d.code not in PROMISES or (promises and (later is None or d.about != later)))
     ]
     if errors:
         raise FibError(errors)
     if name not in choices:
-        asked = (
-            f"no objective `{name}` in this file" if name else "this file has several objectives"
-        )
+        asked = f"no objective `{name}` in this file"
+        if not name:
+            several = "several objectives" if choices else "no objective, only gates"
+            asked = f"this file has {several}"
         found = Diagnostics(source)
         found.add("FIB004", asked, None, nearest(name or "", choices))
         raise FibError(found.found)
@@ -351,17 +353,21 @@ class Objective:
         cu_seqlens: Any = None,
         rollout_logp: Any = None,
         ref_logp: Any = None,
+        cells: Cells | None = None,
+        budgets: Mapping[str, Any] | None = None,
     ) -> Any:
         """G of every token by the reference interpreter, float64, 0 under the mask.
 
         Takes what the loss module takes, as torch tensors or numpy arrays, and returns the same
         kind, shaped like `logp`. From torch tensors the result is differentiable with respect to
-        `logp`, by the interpreter's own pull-back.
+        `logp`, by the interpreter's own pull-back. `cells` says which ids named cells have, and
+        `budgets` gives the budgets of cells as they are, as for the loss module.
 
         Raises:
             fibc.batch.BatchError: a ValueError naming the tensor and the level.
         """
-        arguments = (logp, old_logp, advantages, mask, keys, cu_seqlens, rollout_logp, ref_logp)
+        others = cu_seqlens, rollout_logp, ref_logp, cells, budgets
+        arguments = (logp, old_logp, advantages, mask, keys, *others)
         if type(logp).__module__.partition(".")[0] == "torch":
             from fibdsl.runtime.reference import gated_ratio
 
@@ -382,6 +388,8 @@ class Objective:
         cu_seqlens: Any = None,
         rollout_logp: Any = None,
         ref_logp: Any = None,
+        cells: Cells | None = None,
+        budgets: Mapping[str, Any] | None = None,
         normalizers: Mapping[str, float] | None = None,
     ) -> Evaluation:
         """Loss, gradient, gated ratios and metrics by the reference interpreter.
@@ -393,9 +401,8 @@ class Objective:
 
         from fibc import interp
 
-        batch = self.batch(
-            logp, old_logp, advantages, mask, keys, cu_seqlens, rollout_logp, ref_logp
-        )
+        others = cu_seqlens, rollout_logp, ref_logp, cells, budgets
+        batch = self.batch(logp, old_logp, advantages, mask, keys, *others)
         run = interp.run(self.program, batch, self.params, normalizers)
         gradient = interp.pullback(run, self.program.objective, -np.ones(1))
         return Evaluation(
@@ -415,9 +422,12 @@ class Objective:
         cu_seqlens: Any = None,
         rollout_logp: Any = None,
         ref_logp: Any = None,
+        cells: Cells | None = None,
+        budgets: Mapping[str, Any] | None = None,
     ) -> Batch:
         """The batch as the reference sees it; torch tensors or numpy arrays."""
         from fibc.batch import BatchError, make_batch
+        from fibc.cells import budgets_of
 
         tensors = {}
         for name, tensor in (("rollout_logp", rollout_logp), ("ref_logp", ref_logp)):
@@ -437,6 +447,13 @@ class Objective:
             {name: _array(ids) for name, ids in (keys or {}).items()},
             _array(cu_seqlens),
             tensors,
+            budgets_of(
+                self.name,
+                self.program.budgets,
+                self.params,
+                cells,
+                {level: _array(tensor) for level, tensor in (budgets or {}).items()},
+            ),
         )
 
     # --- the compiled loss ----------------------------------------------------------------------
@@ -457,6 +474,7 @@ class Objective:
         metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
+        cells: Cells | None = None,
     ) -> FusedLoss:
         """The loss as a torch.nn.Module: one fused graph that returns loss and gradient.
 
@@ -465,9 +483,13 @@ class Objective:
             metrics: the names of those to compute; others cost nothing. None: all.
             process_group: the ranks that hold a batch together (docs/scaling.md).
             gradients: how their gradients are put together, "averaged" (DDP, FSDP) or "summed".
+            cells: which ids named cells have, by key and name, where the spec has budgets for
+                them: {"data_source": {"math": 0, "code": 7}}. May be said, and changed, later by
+                `set_cells`.
 
         Raises:
-            ValueError: one of `process_group` and `gradients` without the other; an unknown metric.
+            ValueError: one of `process_group` and `gradients` without the other; an unknown metric
+                or cell, a name of a key without an id.
         """
         text = self.source()
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -478,7 +500,11 @@ class Objective:
         sys.modules[module.__name__] = module
         exec(builtins.compile(text, filename, "exec"), module.__dict__)
         loss: FusedLoss = module.Loss(
-            backend, metrics=metrics, process_group=process_group, gradients=gradients
+            backend,
+            metrics=metrics,
+            process_group=process_group,
+            gradients=gradients,
+            cells=cells,
         )
         loss.guard = lambda values: self.with_params(**values)
         return loss

@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict
 from fibc.analysis.facts import Facts
 from fibc.analysis.regimes import Regime, regimes
 from fibc.analysis.survey import Extent, Surveyed, extents, survey
+from fibc.cells import named_values
 from fibdsl.api import Objective
 from fibdsl.parameters import shown_values
+from fibdsl.report import shown_budgets
 
 
 class RegimeReport(BaseModel):
@@ -54,7 +56,7 @@ class RangeReport(BaseModel):
 
 
 class Explanation(BaseModel):
-    """An objective, explained."""
+    """An objective, explained. `budgets` are those of named cells, by level and name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,6 +68,7 @@ class Explanation(BaseModel):
     step: int | None = None
     levels: list[str]
     keys: list[str]
+    budgets: dict[str, dict[str, float]] = {}
     regimes: list[RegimeReport]
     gated_ratio: list[RangeReport]
     properties: list[PropertyReport]
@@ -88,6 +91,10 @@ def explain(
             step=step,
             levels=list(objective.typed.level_names),
             keys=list(objective.keys),
+            budgets={
+                level: named_values(budget, objective.params)
+                for level, budget in objective.program.budgets.items()
+            },
             regimes=[_regime(r) for r in regimes(facts)],
             gated_ratio=[_range(e) for e in extents(facts)],
             properties=[_property(s) for s in verdicts],
@@ -138,6 +145,7 @@ def table(e: Explanation) -> str:
         "",
         f"  params    {params}",
         f"  levels    {' < '.join(e.levels)}",
+        *(f"  budgets   {level}: {shown_budgets(named)}" for level, named in e.budgets.items()),
         f"  semantics {e.semantic_hash}",
         "",
         "gates: x is what a gate sees, k its steepness",

@@ -23,10 +23,11 @@ from fibdsl._version import __version__
 from fibdsl.diagnostics.errors import PackageError
 from fibdsl.resources import runtime_sources
 from fibdsl.runtime.checks import Checks, binary, raise_for
-from fibdsl.runtime.contract import Objective, Parameter
+from fibdsl.runtime.contract import CellBudgets, Objective, Parameter
 from fibdsl.runtime.joint import Inputs, Outputs
 from fibdsl.runtime.layouts import of_units
 from fibdsl.runtime.loss import FusedLoss, _Graph
+from fibdsl.runtime.naming import Cells
 from fibdsl.runtime.schedules import Schedule
 from fibdsl.runtime.sharing import sharing_of
 
@@ -47,6 +48,7 @@ class Contents(BaseModel):
         params: with the values at export as defaults.
         schedules: the parameters that change from step to step.
         metrics, levels, tensors, outermost, whole, semantic_hash: as of `contract.Objective`.
+        budgets: as there, but what computes them is in the graph.
         wanted: the names of the metrics it computes.
         checks: what is wrong with a batch where a condition that the graph returns does not hold.
         runtime: that of the fibdsl that built it (`runtime`).
@@ -62,6 +64,7 @@ class Contents(BaseModel):
     levels: tuple[tuple[str, str | None], ...]
     metrics: dict[str, str]
     tensors: tuple[str, ...]
+    budgets: dict[str, tuple[str, tuple[str, ...], bool]]
     outermost: str | None
     whole: str | None
     wanted: tuple[str, ...]
@@ -78,15 +81,18 @@ class Contents(BaseModel):
         return f"{self.objective}, {self.layout} {self.dtype} for {self.device}"
 
 
-def load_compiled(path: str | Path, /) -> PackagedLoss:
+def load_compiled(path: str | Path, /, *, cells: Cells | None = None) -> PackagedLoss:
     """The loss module in a package that `Objective.export` or `fib compile --aot` wrote.
 
     It is called as any other loss module. Nothing is compiled, whatever the sizes and parameters.
     On a GPU it runs on the device of its batch.
 
+    Args:
+        cells: as of `Objective.compile`. A package knows budgets of cells by name only.
+
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no package of fibdsl.
+        ValueError: it is no package of fibdsl; `cells` does not fit the objective.
         PackageError: this fibdsl, torch or machine cannot run it.
     """
     contents = read(path)
@@ -104,7 +110,7 @@ def load_compiled(path: str | Path, /) -> PackagedLoss:
             f"{path} was built for a machine with {missing}, which this one lacks; build it here, "
             "or on the oldest machine it has to run on"
         )
-    return PackagedLoss(Path(path), contents)
+    return PackagedLoss(Path(path), contents, cells)
 
 
 def read(path: str | Path) -> Contents:
@@ -155,7 +161,7 @@ def machine(device: str) -> tuple[str, ...]:
 
 def plain(objective: Objective) -> _Graph:
     """The graph of a package: of one call, which has whatever it looks at whole."""
-    return _Graph(sharing_of(objective, {}, False), False, False)
+    return _Graph(sharing_of(objective, {}, False), False, False, ())
 
 
 def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, Inputs]:
@@ -166,7 +172,7 @@ def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, 
     mask, layout = given.mask, given.layout
     if mask.device.type != "cpu":
         mask = binary(mask, checks)
-    ids = dict(given.ids or {})
+    ids = dict(given.ids)
     rows = logp.shape[0] if layout is None else layout.cu_seqlens.shape[0] - 1
     per_token = True
     for name, key in objective.levels:
@@ -187,13 +193,17 @@ def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, 
 class PackagedLoss(FusedLoss):
     """A loss module compiled ahead of time; see FusedLoss.forward for the call."""
 
-    def __init__(self, path: Path, contents: Contents) -> None:
+    def __init__(self, path: Path, contents: Contents, cells: Cells | None = None) -> None:
         objective = Objective(
             contents.objective,
             contents.params,
             contents.levels,
             contents.metrics,
             contents.tensors,
+            {
+                level: CellBudgets(*budget, _in_the_package)
+                for level, budget in contents.budgets.items()
+            },
             contents.outermost,
             contents.whole,
             contents.semantic_hash,
@@ -201,7 +211,7 @@ class PackagedLoss(FusedLoss):
             _in_the_package,
         )
         # No backend: nothing is compiled here, and nothing that compiles is even imported.
-        super().__init__(objective, None, metrics=contents.wanted)
+        super().__init__(objective, None, metrics=contents.wanted, cells=cells)
         self.set_params(**contents.schedules)
         self._path = path
         self._contents = contents
@@ -214,6 +224,8 @@ class PackagedLoss(FusedLoss):
             what = (
                 "aggregates are kept and used"
                 if graph.keep or graph.earlier
+                else "budgets of cells are taken as tensors (budgets=...)"
+                if graph.budgets
                 else "pieces of trajectories (keys['trajectory']) are put together"
             )
             raise ValueError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from pydantic import BaseModel, ConfigDict
 
+from fibc.cells import named_values
 from fibdsl.api import Evaluation, Objective
 from fibdsl.parameters import shown_values
 from fibdsl.types import TOKEN
@@ -19,7 +22,9 @@ class GateReport(BaseModel):
 
 
 class LevelReport(BaseModel):
-    """One level: how many cells, how far they drifted (nats, or r - 1), what its gate did."""
+    """One level: how many cells, how far they drifted (nats, or r - 1), what its gate did.
+    `budgets` are those of its cells that the spec names, `else` of all others; None where it has
+    none, or the batch has brought them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,6 +34,7 @@ class LevelReport(BaseModel):
     drift: dict[str, float]
     role: str | None
     gate: str | None
+    budgets: dict[str, float] | None = None
     channels: list[GateReport]
 
 
@@ -50,10 +56,19 @@ class EvalReport(BaseModel):
 
 
 def report(
-    objective: Objective, sizes: dict[str, int], evaluation: Evaluation, step: int | None = None
+    objective: Objective,
+    sizes: dict[str, int],
+    evaluation: Evaluation,
+    step: int | None = None,
+    given: Collection[str] = (),
 ) -> EvalReport:
     """Collects what a batch did to an objective, whose values are those of a step if one is given;
-    levels from the coarsest to the token."""
+    levels from the coarsest to the token. At the levels `given` it has brought the budgets."""
+    named = {
+        level: named_values(budget, objective.params)
+        for level, budget in objective.program.budgets.items()
+        if level not in given
+    }
     metrics = evaluation.metrics
     levels = []
     for level in reversed(objective.typed.levels):
@@ -77,6 +92,7 @@ def report(
                 },
                 role=gate.role if gate else None,
                 gate=gate.rule.name if gate else None,
+                budgets=named.get(level.name),
                 channels=channels,
             )
         )
@@ -123,10 +139,18 @@ def table(result: EvalReport) -> str:
                 + f"   {shares}".rstrip()
             )
     lines.append("")
+    for level in result.levels:
+        if level.budgets is not None:
+            lines.append(f"  {level.level + ' budgets':<18}{shown_budgets(level.budgets)}")
     for name in ("tokens_clipped", "ratio/mean", "gated_ratio/mean", "kl/k1", "kl/k3"):
         if name in result.metrics:
             lines.append(f"  {name:<18}{result.metrics[name]:.6g}")
     return "\n".join(lines)
+
+
+def shown_budgets(budgets: Mapping[str, float]) -> str:
+    """Budgets of named cells in a line."""
+    return ", ".join(f"{name} {value:g}" for name, value in budgets.items())
 
 
 def _number(count: int, one: str, many: str) -> str:

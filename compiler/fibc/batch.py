@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fibc.gates.use import cell_budget_name
 from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Level
 
 Floats = NDArray[np.float64]
@@ -22,6 +23,25 @@ Ints = NDArray[np.int64]
 
 class BatchError(ValueError):
     """A tensor of a batch is missing, of the wrong shape or type, or contradicts another."""
+
+
+def budget_entry(level: str) -> str:
+    """What the budgets of the cells of a level are called in a batch file."""
+    return f"budgets.{level}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The budgets of the cells of a level, by their ids.
+
+    Attributes:
+        otherwise: of all ids that are not in `values`; None: there may be none.
+        names: of the cells, for messages.
+    """
+
+    values: Mapping[int, float]
+    otherwise: float | None
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,6 +87,7 @@ def make_batch(
     keys: Mapping[str, Any] | None = None,
     cu_seqlens: Any = None,
     tensors: Mapping[str, Any] | None = None,
+    budgets: Mapping[str, Any] | None = None,
 ) -> Batch:
     """Checks the tensors of a batch against a chain of levels.
 
@@ -79,6 +100,8 @@ def make_batch(
             rows are pieces: those of equal ids are one trajectory.
         cu_seqlens: for packed tensors, the B + 1 row offsets from 0 to N.
         tensors: others with a value a token, by name, as `rollout_logp`: shape of `logp`.
+        budgets: of the cells of levels, by level: a `Table`, or budgets, (B,) per trajectory or
+            shaped like `logp`, above 0 and the same in all of a cell.
 
     Raises:
         BatchError: naming the tensor and the level.
@@ -108,6 +131,18 @@ def make_batch(
     def valid_ones(name: str) -> Floats:
         return tokens[name].astype(np.float64).reshape(-1)[where]
 
+    found = {name: valid_ones(name) for name in ("logp", "old_logp", *(tensors or {}))}
+    below = _below_trajectory([level.name for level in levels])
+    cell = np.arange(len(where))
+    for finer, level in itertools.pairwise(levels):
+        cell = parents[finer.name, level.name][cell]
+        given = (budgets or {}).get(level.name)
+        if isinstance(given, Table):
+            ids = _ids(level, keys or {}, rows, where, shape, level.name in below)
+            found[cell_budget_name(level.name)] = _by_id(level, given, ids)
+        elif given is not None:
+            values = _given(level, np.asarray(given), rows, where, shape, level.name in below)
+            found[cell_budget_name(level.name)] = _in_cells(level, values, cell)
     return Batch(
         x.reshape(-1)[where],
         valid_ones("advantages"),
@@ -115,7 +150,7 @@ def make_batch(
         parents,
         where,
         shape,
-        {name: valid_ones(name) for name in ("logp", "old_logp", *(tensors or {}))},
+        found,
     )
 
 
@@ -184,6 +219,62 @@ def _ids(
     )
 
 
+def _below_trajectory(names: Sequence[str]) -> Sequence[str]:
+    """The levels that are looked for token by token."""
+    return names[: names.index(TRAJECTORY)] if TRAJECTORY in names else names
+
+
+def _by_id(level: Level, table: Table, ids: Ints) -> Floats:
+    """The budget of each valid token, by the id of its cell."""
+    budgets = np.full(ids.shape, np.nan if table.otherwise is None else table.otherwise)
+    for number, budget in table.values.items():
+        budgets[ids == number] = budget
+    if table.otherwise is None:
+        for number in ids[~np.isin(ids, list(table.values))][:1]:
+            raise BatchError(
+                f"keys['{level.key}'] (level '{level.name}') has the id {number}, which none of "
+                f"{', '.join(table.names)} has, and there is no budget for other cells, `else`"
+            )
+    return budgets
+
+
+def _given(
+    level: Level,
+    budgets: NDArray[Any],
+    rows: _Rows,
+    where: Ints,
+    shape: tuple[int, ...],
+    per_token: bool,
+) -> Floats:
+    """The budget of each valid token, from one a row or a token."""
+    what = f"budgets['{level.name}']"
+    if not np.issubdtype(budgets.dtype, np.floating):
+        raise BatchError(f"{what} is {budgets.dtype}; give a floating-point tensor")
+    if budgets.shape == (rows.count,) and not (per_token and budgets.shape == shape):
+        found = budgets[rows.of_token[where]]
+    elif budgets.shape == shape:
+        found = budgets.reshape(-1)[where]
+    else:
+        raise BatchError(
+            f"{what} has shape {budgets.shape}; give ({rows.count},), one budget a trajectory, or "
+            f"{shape}, one a token"
+        )
+    if not (found > 0).all():
+        raise BatchError(f"{what} has values that are not positive; a budget is a magnitude")
+    return found.astype(np.float64)
+
+
+def _in_cells(level: Level, budgets: Floats, cell: Ints) -> Floats:
+    """Budgets that are one in each cell."""
+    first = np.zeros(int(cell.max(initial=-1)) + 1)
+    first[cell] = budgets
+    if (first[cell] != budgets).any():
+        raise BatchError(
+            f"budgets['{level.name}'] has several values in one cell of level '{level.name}'"
+        )
+    return budgets
+
+
 def _cells(
     levels: Sequence[Level],
     keys: Mapping[str, Any],
@@ -193,13 +284,13 @@ def _cells(
 ) -> tuple[dict[str, int], dict[tuple[str, str], Ints]]:
     row = _trajectories(levels, keys, rows)[rows.of_token[where]]
     names = [level.name for level in levels]
-    below = names[: names.index(TRAJECTORY)] if TRAJECTORY in names else []
+    per_token = _below_trajectory(names)
+    below = per_token if TRAJECTORY in names else ()
     cell = {TOKEN: np.arange(len(where)), BATCH: np.zeros(len(where), np.int64)}
     cell[TRAJECTORY] = _number(row)
     for level in levels:
         if level.key is not None:
-            per_token = level.name in below or TRAJECTORY not in names
-            ids = _ids(level, keys, rows, where, shape, per_token)
+            ids = _ids(level, keys, rows, where, shape, level.name in per_token)
             # Ids of levels inside a trajectory count within it.
             cell[level.name] = _number(row, ids) if level.name in below else _number(ids)
     sizes = {name: int(cells.max(initial=-1)) + 1 for name, cells in cell.items()}

@@ -10,16 +10,16 @@ text --parse--> syntax tree --link--> one objective each --resolve--> names
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from fibc import allow
 from fibc.analysis.facts import Facts
 from fibc.analysis.require import decide_promises
-from fibc.gates.rule import GateRule
+from fibc.inherited import settled
 from fibc.ir.nodes import Program
 from fibc.ir.verify import verify
-from fibc.link import link
+from fibc.link import Gates, link
 from fibc.lints import LINTS
 from fibc.lower import lower
 from fibc.parse import parse
@@ -61,42 +61,48 @@ def _check(source: Source, diagnostics: Diagnostics) -> Checked:
     if file is None:
         return Checked(source, EDITIONS[-1], (), tuple(diagnostics.in_order()))
     edition = _edition(file, diagnostics)
-    objectives = []
     if not file.objectives and not file.gates:
         diagnostics.add(
             "FIB004", "no objective in this file", None, "write `objective NAME { ... }`"
         )
     linked = link(file, diagnostics)
-    for tree in linked.objectives:
-        own = Diagnostics(source)
-        objective = _objective(tree, linked.gates, own)
-        if objective is not None:
-            objectives.append(objective)
-        diagnostics.found += own.found
-    # What an objective has from another is found there too: said once, and lints of another file
-    # are that file's.
+    known: dict[int, tuple[TypedObjective | None, list[Diagnostic]]] = {}
+
+    def by_itself(tree: ast.Objective) -> tuple[TypedObjective | None, list[Diagnostic]]:
+        if id(tree) not in known:
+            known[id(tree)] = _objective(tree, linked.gates, source)
+        return known[id(tree)]
+
+    for kin in linked.objectives:
+        diagnostics.found += settled(kin, source, lambda tree: by_itself(tree)[1])
+    typed = [by_itself(kin.tree)[0] for kin in linked.objectives]
+    # Lints of another file are that file's.
     diagnostics.found = [
         d
         for d in dict.fromkeys(diagnostics.found)
         if d.source is source or d.severity is Severity.ERROR
     ]
     allow.apply(diagnostics)
-    return Checked(source, edition, tuple(objectives), tuple(diagnostics.in_order()))
+    objectives = tuple(o for o in typed if o is not None)
+    return Checked(source, edition, objectives, tuple(diagnostics.in_order()))
 
 
 def _objective(
-    tree: ast.Objective, gates: Mapping[str, GateRule], diagnostics: Diagnostics
-) -> TypedObjective | None:
+    tree: ast.Objective, gates: Gates, source: Source
+) -> tuple[TypedObjective | None, list[Diagnostic]]:
+    """An objective that stands for itself, and all there is to say about it."""
+    diagnostics = Diagnostics(source)
     resolved = resolve(tree, gates, diagnostics)
     typed = typecheck(resolved, diagnostics) if resolved else None
-    if typed is None:
-        return None
-    facts = Facts.at(typed, typed.defaults)
-    decide_promises(facts, diagnostics)
-    for lint in LINTS:
-        for found in lint.check(facts):
-            diagnostics.add(lint.rule, found.message, found.span, found.help, labels=found.labels)
-    return typed
+    if typed is not None:
+        facts = Facts.at(typed, typed.defaults)
+        decide_promises(facts, diagnostics)
+        for lint in LINTS:
+            for found in lint.check(facts):
+                diagnostics.add(
+                    lint.rule, found.message, found.span, found.help, labels=found.labels
+                )
+    return typed, [replace(d, about=tree.name.text) for d in diagnostics.found]
 
 
 def _edition(file: ast.File, diagnostics: Diagnostics) -> int:

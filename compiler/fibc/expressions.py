@@ -1,60 +1,35 @@
 """Expressions with their names and units: what gate bodies and the statements at the token say.
 
 A name stands for an input of the expression, in the order they are first used. Units are spaces
-with a power, so that x * x / C is a deviation again where x and C are; a bare number takes the unit
-it meets, as everywhere in the language.
+with a power (`fibc.units`); a bare number takes the unit it meets, as everywhere in the language.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
-from fibc.ir.expression import Call, Const, Expr, Input, Param
+from fibc.ir.expression import Call, Const, Expr, Input, Param, inputs_of, show
+from fibc.ir.simplify import simplified
 from fibc.quantities import BadExpressionError
-from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
+from fibc.units import DEVIATION, LOG, PURE, RATIO, Unit, conversion
+from fibdsl.builtins import ALIASES, FUNCTIONS, REDUCTIONS
+from fibdsl.diagnostics.diagnostic import Diagnostics, closest, nearest
 from fibdsl.diagnostics.errors import InternalError
 from fibdsl.source import Span
 from fibdsl.syntax import ast
-from fibdsl.types import Space
 
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A space and its power; pure numbers have the power 0.
-
-    Attributes:
-        space: one of `Space`, or "signal" in a gate for signals of any space.
-    """
-
-    space: str
-    power: int = 1
-
-    def __str__(self) -> str:
-        if self.power == 0:
-            return "pure number"
-        what = "value of the signal's space" if self.space == "signal" else self.space
-        return what if self.power == 1 else f"{what} to the power {self.power}"
-
-
-PURE = Unit("pure", 0)
-LOG, RATIO, DEVIATION = Unit("log"), Unit("ratio"), Unit("deviation")
-
-
-def unit_of(space: Space) -> Unit:
-    return PURE if space is Space.PURE else Unit(space.value)
-
+T = TypeVar("T")
 
 Typed = tuple[Expr, Unit | None]
+"""An expression and its unit; None for a bare number."""
 
-# Functions of one or more arguments in one unit, which is that of the result.
-_KEEPING = {"min": 2, "max": 2, "clip": 3, "abs": 1, "stopgrad": 1, "truncate": 2, "mask": 3}
-_OTHERS = {"sign": 1, "exp": 1, "log": 1, "sigmoid": 1, "tanh": 1, "sqrt": 1}
-_ESTIMATORS = {"k1": 1, "k2": 1, "k3": 1}
-FUNCTIONS = {**_KEEPING, **_OTHERS, **_ESTIMATORS, "by_advantage": 2}
-"""What an expression may call, and with how many arguments."""
-AGGREGATES = ("mean", "sum")
+# Functions whose result has the one unit of their arguments.
+_KEEPING = frozenset({"min", "max", "clip", "abs", "stopgrad", "truncate", "mask"})
+_ESTIMATORS = frozenset({"k1", "k2", "k3"})
 
 SIGN_ONLY = "advantage"
 
@@ -71,10 +46,16 @@ class Expressions:
         sign_only: whether only the sign of the advantage may be looked at.
         aggregate: makes the value of `mean(e over LEVEL)`, or None where none may stand.
         elsewhere: names that mean something in another place, and what to do about it.
+        gates: names of gates, none of which is a function.
         lets: names for expressions.
+        hidden: inputs that may not be reached through a let.
+        silent: names of which what is wrong was said already.
+        unknown: what else there is to say of a name that is not known.
         free: whether quantities of different spaces multiply, as terms of a loss do.
         inputs: the names that were used, in the order of the inputs.
-        used: the lets that were used.
+        written: where each name first stands, as it is written.
+        places: where a division, a logarithm or a root stands, by what it is of: its argument.
+        said: unknown names that were reported; once is enough.
     """
 
     diagnostics: Diagnostics
@@ -83,14 +64,25 @@ class Expressions:
     sign_only: bool = False
     aggregate: Callable[[ast.Call, Expressions], Typed] | None = None
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    gates: Collection[str] = ()
     lets: Mapping[str, Typed] = field(default_factory=dict)
+    hidden: Collection[str] = ()
+    silent: Collection[str] = ()
+    unknown: str | None = None
     free: bool = False
     inputs: list[str] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
+    written: dict[str, Span] = field(default_factory=dict)
+    places: dict[tuple[str, str], Span] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
 
     def bad(self, code: str, message: str, span: Span, help: str) -> BadExpressionError:
         self.diagnostics.add(code, message, span, help)
         return BadExpressionError()
+
+    def text(self, span: Span) -> str:
+        """What is written there, on one line."""
+        source = span.source or self.diagnostics.source
+        return " ".join(source.text[span.start : span.end].split())
 
     def input(self, name: str) -> Expr:
         if name not in self.inputs:
@@ -100,7 +92,7 @@ class Expressions:
     # --- expressions ----------------------------------------------------------------------------
 
     def expr(self, expr: ast.Expr) -> Typed:
-        """The expression and its unit; None for a bare number."""
+        """The expression and its unit."""
         match expr:
             case ast.Number(value, _):
                 return Const(value), None
@@ -115,8 +107,13 @@ class Expressions:
                 return self.call(expr)
         raise AssertionError(expr)
 
+    def each(self, exprs: Sequence[ast.Expr]) -> list[Typed]:
+        """All of several expressions, so that all that is wrong in them is said."""
+        return collected([partial(self.expr, e) for e in exprs])
+
     def reference(self, name: str, span: Span) -> Typed:
         if name in self.names:
+            self.written.setdefault(name, span)
             if name == SIGN_ONLY and self.sign_only:
                 raise self.bad(
                     "FIB209",
@@ -130,26 +127,51 @@ class Expressions:
         if name == "inf":
             return Const(math.inf), None
         if name in self.lets:
-            self.used.add(name)
-            return self.lets[name]
+            return self.let(name, span)
         if name in self.params:
             return Param(name), self.params[name]
+        if name in self.silent:
+            raise BadExpressionError
         if name in self.elsewhere:
             raise self.bad("FIB209", f"`{name}` cannot stand here", span, self.elsewhere[name])
+        if name in self.said:
+            raise BadExpressionError
+        self.said.add(name)
         known = [*self.names, *self.params, *self.lets]
-        raise self.bad("FIB101", f"unknown name `{name}`", span, nearest(name, known))
+        close = ALIASES.get(name, closest(name, known))
+        help = self.unknown or nearest(name, known)
+        if close in known:
+            help = f"did you mean `{close}`?"
+        raise self.bad("FIB101", f"unknown name `{name}`", span, help)
+
+    def let(self, name: str, span: Span) -> Typed:
+        value = self.lets[name]
+        for index in sorted(inputs_of(value[0])):
+            if self.inputs[index] in self.hidden:
+                raise self.bad(
+                    "FIB209",
+                    f"`{name}` cannot stand here, as it hangs on `gated_ratio`",
+                    span,
+                    self.elsewhere["gated_ratio"],
+                )
+        return value
 
     def binary(self, expr: ast.Binary) -> Typed:
-        (left, a), (right, b) = self.expr(expr.left), self.expr(expr.right)
+        (left, a), (right, b) = self.each((expr.left, expr.right))
         value = Call(expr.operator, (left, right))
         if expr.operator in "+-":
-            if (a, right) == (RATIO, Const(1.0)) and expr.operator == "-":
+            plus = expr.operator == "+"
+            if (a, right) == (RATIO, Const(1.0)) and not plus:
                 return value, DEVIATION
             if (a, right) == (DEVIATION, Const(1.0)) or (left, b) == (Const(1.0), DEVIATION):
-                return value, RATIO if expr.operator == "+" else DEVIATION
+                return value, RATIO if plus else DEVIATION
+            if (a, b) == (RATIO, DEVIATION) or ((a, b) == (DEVIATION, RATIO) and plus):
+                return value, RATIO
             return value, self.same(f"`{expr.operator}`", (a, b), expr.span)
-        if right == Const(0.0) and expr.operator == "/":
-            raise self.bad("FIB302", "division by zero", expr.span, "mend the divisor")
+        if expr.operator == "/":
+            self.judged("/", right, expr.right)
+            if right == Const(0.0):
+                raise self.bad("FIB302", "division by zero", expr.span, "mend the divisor")
         if a is None or b is None:
             unit = b if a is None else a
             if expr.operator == "/" and a is None and b is not None and b != RATIO:
@@ -166,93 +188,142 @@ class Expressions:
                 "FIB302",
                 f"{a} {expr.operator} {b} has no meaning",
                 expr.span,
-                "convert one: `exp` makes a ratio of a log-ratio, `log` the other way round, "
-                "`- 1` a deviation of a ratio",
+                f"convert one: {conversion(b, a)}",
             )
         space = a.space if a.power else b.space
         return value, Unit(space, power) if power else PURE
 
-    def same(self, what: str, units: tuple[Unit | None, ...], span: Span) -> Unit | None:
-        """The one unit of several, bare numbers aside."""
-        found = list(dict.fromkeys(unit for unit in units if unit is not None))
-        if len(found) > 1:
+    def judged(self, function: str, argument: Expr, written: ast.Expr) -> None:
+        key = function, show(simplified(argument), self.inputs)
+        self.places.setdefault(key, written.span)
+
+    def same(
+        self,
+        what: str,
+        units: Sequence[Unit | None],
+        span: Span,
+        spans: Sequence[Span] | None = None,
+    ) -> Unit | None:
+        """The one unit of several, bare numbers aside. `spans` are theirs, where it is the first
+        that differs that is to be shown."""
+        found: Unit | None = None
+        for index, unit in enumerate(units):
+            if found is None or unit is None or unit == found:
+                found = unit if found is None else found
+                continue
             raise self.bad(
                 "FIB302",
-                f"{what} puts a {found[0]} and a {found[1]} together",
-                span,
-                "quantities add and compare within one space; convert one with `exp`, `log`, "
-                "or `- 1`",
+                f"{what} puts a {found} and a {unit} together",
+                span if spans is None else spans[index],
+                conversion(unit, found),
             )
-        return found[0] if found else None
+        return found
+
+    # --- calls ----------------------------------------------------------------------------------
 
     def call(self, call: ast.Call) -> Typed:
         name, span = call.function.text, call.span
-        if name in AGGREGATES and self.aggregate is not None:
+        if name in REDUCTIONS and self.aggregate is not None:
             return self.aggregate(call, self)
         if name not in FUNCTIONS:
-            known = [*FUNCTIONS, *(AGGREGATES if self.aggregate is not None else ())]
-            if name in AGGREGATES:
-                help = "a gate sees one cell; aggregate what it sees with `aggregate` at its level"
-            else:
-                help = nearest(name, known)
-            raise self.bad("FIB101", f"unknown function `{name}`", call.function.span, help)
+            raise self.not_a_function(call)
         if call.over is not None:
-            raise self.bad("FIB302", f"`{name}` takes no `over`", call.over.span, "delete it")
-        if len(call.arguments) != FUNCTIONS[name]:
-            wanted = FUNCTIONS[name]
             raise self.bad(
                 "FIB302",
-                f"`{name}` takes {wanted} argument{'s' if wanted > 1 else ''}, "
-                f"and here are {len(call.arguments)}",
-                span,
-                f"write `{name}({', '.join('abc'[:wanted])})`",
+                f"`{name}` takes no `over`",
+                call.over.span,
+                "delete it; only `mean` and `sum` are taken over cells",
             )
-        if name == "sign" and self.is_advantage(call.arguments[0]):
+        if name == "sign" and self.is_advantage(call.arguments):
             return Call("sign", (self.input(SIGN_ONLY),)), None
-        typed = [self.expr(argument) for argument in call.arguments]
-        values, units = [t[0] for t in typed], tuple(t[1] for t in typed)
+        typed = self.each(call.arguments)
+        wanted = len(FUNCTIONS[name].split(", "))
+        if len(typed) != wanted:
+            raise self.bad(
+                "FIB302",
+                f"`{name}` takes {wanted} argument{'s' if wanted > 1 else ''}, not {len(typed)}",
+                span,
+                f"write `{name}({FUNCTIONS[name]})`",
+            )
+        values, units = [t[0] for t in typed], [t[1] for t in typed]
+        spans = [argument.span for argument in call.arguments]
         if name == "by_advantage":
-            unit = self.same("`by_advantage`", units, span)
+            unit = self.same("`by_advantage`", units, span, spans)
             rising = Call("<=", (Const(0.0), self.advantage(call)))
             return Call("where", (rising, *values)), unit
         if name in _KEEPING:
-            return _kept(name, values), self.same(f"`{name}`", units, span)
-        return self.converted(name, values[0], units[0], call)
+            return _kept(name, values), self.same(f"`{name}`", units, span, spans)
+        return self.converted(name, values[0], units[0], call.arguments[0])
+
+    def not_a_function(self, call: ast.Call) -> BadExpressionError:
+        name, span = call.function.text, call.function.span
+        if name in REDUCTIONS:
+            return self.bad(
+                "FIB209",
+                f"`{name}` cannot stand here",
+                span,
+                "a gate sees one cell; what it sees of it is said by `aggregate`",
+            )
+        if name in self.gates:
+            return self.bad(
+                "FIB209",
+                f"`{name}` is a gate, and no function",
+                span,
+                "write out what it does to the value",
+            )
+        known = [*FUNCTIONS, *(REDUCTIONS if self.aggregate is not None else ())]
+        if name in self.names or name in self.params or name in self.lets:
+            help = f"`{name}` is a number; write `{name} * ...` for a product"
+        else:
+            help = nearest(name, known)
+        return self.bad("FIB101", f"unknown function `{name}`", span, help)
 
     def advantage(self, call: ast.Call) -> Expr:
         if SIGN_ONLY not in self.names:
             raise self.bad(
                 "FIB209", "there is no advantage here", call.span, "write the value itself"
             )
+        self.written.setdefault(SIGN_ONLY, call.function.span)
         return self.input(SIGN_ONLY)
 
-    def is_advantage(self, expr: ast.Expr) -> bool:
-        match expr:
-            case ast.Reference(name, _):
+    def is_advantage(self, arguments: Sequence[ast.Expr]) -> bool:
+        match arguments:
+            case [ast.Reference(name, _)]:
                 return name == SIGN_ONLY and name in self.names
             case _:
                 return False
 
-    def converted(self, name: str, x: Expr, unit: Unit | None, call: ast.Call) -> Typed:
+    def converted(self, name: str, x: Expr, unit: Unit | None, written: ast.Expr) -> Typed:
         """A function whose result has another unit than its argument."""
-
-        def wrong(wanted: str, help: str) -> BadExpressionError:
-            return self.bad("FIB302", f"`{name}` of a {unit}; it takes {wanted}", call.span, help)
-
-        if name in ("exp", *_ESTIMATORS):
-            if unit not in (None, PURE, LOG):
-                raise wrong("a log-ratio or a number", "give it `log_ratio`, or convert by `log`")
-            if name == "exp":
-                # Of a log-ratio it is a ratio, which fits where a number does.
-                return Call("exp", (x,)), None
+        fits, takes = _FITS.get(name, (None, ""))
+        if fits is not None and unit not in (None, PURE, fits):
+            assert unit is not None
+            already = {("exp", RATIO): "an exponential", ("log", LOG): "a logarithm"}
+            raise self.bad(
+                "FIB302",
+                f"`{name}` takes {takes}, and this is a {unit}",
+                written.span,
+                f"it is {already[name, unit]} already: leave `{name}` out"
+                if (name, unit) in already
+                else conversion(unit, fits),
+            )
+        if name in _ESTIMATORS:
             return _estimated(name, x), LOG if name == "k1" else None
+        if name == "exp":
+            # Of a log-ratio it is a ratio, which fits where a number does.
+            return Call("exp", (x,)), None
+        if name in ("log", "sqrt"):
+            self.judged(name, x, written)
         if name == "log":
-            if unit not in (None, PURE, RATIO):
-                raise wrong("a ratio or a number", "it is one already, or take `exp` of it first")
             return Call("log", (x,)), None if unit is None else LOG
         if name == "sqrt":
             if unit is not None and unit.power % 2:
-                raise wrong("a pure number or a square", "divide by a quantity of the same space")
+                raise self.bad(
+                    "FIB302",
+                    f"`sqrt` takes a pure number or a square, and this is a {unit}",
+                    written.span,
+                    "divide by a quantity of the same space",
+                )
             root = None if unit is None else Unit(unit.space, unit.power // 2)
             return Call("sqrt", (x,)), root
         # The sign, the sigmoid and the hyperbolic tangent of anything are bare numbers.
@@ -263,10 +334,11 @@ class Expressions:
     def condition(self, condition: ast.Condition) -> Expr:
         match condition:
             case ast.Logical(operator, left, right, _):
-                return Call(operator, (self.condition(left), self.condition(right)))
+                both = collected([partial(self.condition, c) for c in (left, right)])
+                return Call(operator, tuple(both))
             case ast.Comparison(operator, left, right, span):
-                if self.sign_only and (self.is_advantage(left) or self.is_advantage(right)):
-                    other = right if self.is_advantage(left) else left
+                if self.sign_only and (self.is_advantage([left]) or self.is_advantage([right])):
+                    other = right if self.is_advantage([left]) else left
                     if not (isinstance(other, ast.Number) and other.value == 0):
                         raise self.bad(
                             "FIB209",
@@ -275,9 +347,9 @@ class Expressions:
                             "compare it with 0",
                         )
                     a = self.input(SIGN_ONLY)
-                    pair = (a, Const(0.0)) if self.is_advantage(left) else (Const(0.0), a)
+                    pair = (a, Const(0.0)) if self.is_advantage([left]) else (Const(0.0), a)
                     return _compared(operator, *pair)
-                (a, unit_a), (b, unit_b) = self.expr(left), self.expr(right)
+                (a, unit_a), (b, unit_b) = self.each((left, right))
                 self.same(f"`{operator}`", (unit_a, unit_b), span)
                 return _compared(operator, a, b)
         raise AssertionError(condition)
@@ -287,24 +359,71 @@ class Expressions:
         if not isinstance(body, ast.Cases):
             return self.expr(body)
         cases = self.cases(body)
-        unit = self.same("this body", tuple(unit for *_, unit in cases), body.span)
+        spans = [case.value.span for case in body.cases]
+        unit = self.same("this choice", [unit for *_, unit in cases], body.span, spans)
         *conditional, (_, value, _, _) = cases
         for _, case, condition, _ in reversed(conditional):
             assert condition is not None
             value = Call("where", (condition, case, value))
         return value, unit
 
+    def labelled(self, body: ast.Body) -> dict[str, Expr]:
+        """For each label of a body that `body` has typed: 1 where a case of that label holds."""
+        if not isinstance(body, ast.Cases):
+            return {}
+        cases = self.cases(body)
+        labels = dict.fromkeys(label for label, *_ in cases if label is not None)
+        found: dict[str, Expr] = {}
+        for wanted in labels:
+            *conditional, (label, *_) = cases
+            hit: Expr = Const(1.0 if label == wanted else 0.0)
+            for label, _, condition, _ in reversed(conditional):
+                assert condition is not None
+                hit = Call("where", (condition, Const(1.0 if label == wanted else 0.0), hit))
+            found[wanted] = hit
+        return found
+
     def cases(self, body: ast.Cases) -> list[tuple[str | None, Expr, Expr | None, Unit | None]]:
         """Label, value, condition and unit of each case; the last one is for all that is left."""
-        found = []
         for index, case in enumerate(body.cases):
-            last = index == len(body.cases) - 1
-            if (case.condition is None) != last:
+            if (case.condition is None) != (index == len(body.cases) - 1):
                 raise InternalError("the last case, and no other, is for all that is left")
-            condition = None if case.condition is None else self.condition(case.condition)
-            value, unit = self.expr(case.value)
-            found.append((case.label.text if case.label else None, value, condition, unit))
-        return found
+        return collected([partial(self.case, case) for case in body.cases])
+
+    def case(self, case: ast.Case) -> tuple[str | None, Expr, Expr | None, Unit | None]:
+        condition: Expr | None = None
+        failed = False
+        if case.condition is not None:
+            try:
+                condition = self.condition(case.condition)
+            except BadExpressionError:
+                failed = True
+        value, unit = self.expr(case.value)
+        if failed:
+            raise BadExpressionError
+        return case.label.text if case.label else None, value, condition, unit
+
+
+def collected(makes: Sequence[Callable[[], T]]) -> list[T]:
+    """What all of them make; when some fail the others are made all the same, for their
+    findings."""
+    made: list[T] = []
+    for make in makes:
+        try:
+            made.append(make())
+        except BadExpressionError:
+            continue
+    if len(made) < len(makes):
+        raise BadExpressionError
+    return made
+
+
+# What a function wants of its argument, besides numbers.
+_FITS = {
+    "exp": (LOG, "a log-ratio or a number"),
+    "log": (RATIO, "a ratio or a number"),
+    **dict.fromkeys(_ESTIMATORS, (LOG, "a log-ratio or a number")),
+}
 
 
 def _compared(operator: str, a: Expr, b: Expr) -> Expr:

@@ -95,7 +95,7 @@ def _value(op: ir.Op, r: Run) -> Floats:
             return np.where(v[x] >= 0, v[plus], -v[minus])
         case ir.GatedRatio(_, _, y, signal):
             return _exp(v[y]) if signal is Signal.LOG_RATIO else 1.0 + v[y]
-        case ir.Surrogate(_, _, gated, penalty):
+        case ir.Term(_, _, gated, penalty):
             term = v[gated] * batch.advantages
             return term if penalty is None else term - v[penalty]
         case ir.NonNegativeAdvantage():
@@ -273,7 +273,7 @@ def _transpose(op: ir.Op, g: Floats, r: Run) -> dict[str, Floats]:
             return _merge((plus, np.where(own, g, 0.0)), (minus, np.where(own, 0.0, -g)))
         case ir.GatedRatio(_, _, y, signal):
             return {y: g * _exp_slope(v[y]) if signal is Signal.LOG_RATIO else g}
-        case ir.Surrogate(_, _, gated, penalty):
+        case ir.Term(_, _, gated, penalty):
             gradients = [(gated, g * batch.advantages)]
             return _merge(*gradients, *([] if penalty is None else [(penalty, -g)]))
         case ir.Select(_, _, up, down):

@@ -63,6 +63,7 @@ def _promise(require: ast.Require, quantities: Quantities) -> Promise | None:
         within,
         tv,
         require.assumed,
+        require.of,
     )
 
 

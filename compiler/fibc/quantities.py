@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Binary, ByAdvantage, Const, Count, Negate, Param, Scalar, bounds
 from fibc.resolved import ResolvedParam
 from fibc.typed import TypedParam
+from fibdsl.builtins import CELL_COUNTS, FUNCTIONS, GATE_WORDS, REDUCTIONS, TOKEN_WORDS
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
@@ -17,6 +19,10 @@ from fibdsl.types import Space
 
 BY_ADVANTAGE = "by_advantage"
 NOTHING: Mapping[str, Space] = MappingProxyType({})
+
+
+_USUAL = {"divisor": "[1, inf)", "steepness": "[1, 100]"}
+"""A range that what is positive usually has."""
 
 
 class BadExpressionError(Exception):
@@ -28,12 +34,21 @@ class Quantities:
 
     Attributes:
         ranges: of each parameter that has a sound one.
+        lets: names for values at the token.
     """
 
-    def __init__(self, declared: dict[str, ResolvedParam], diagnostics: Diagnostics) -> None:
+    def __init__(
+        self,
+        declared: dict[str, ResolvedParam],
+        diagnostics: Diagnostics,
+        lets: frozenset[str] = frozenset(),
+    ) -> None:
         self.declared = declared
+        self.lets = lets
         self.diagnostics = diagnostics
         self.ranges: dict[str, Interval] = {}
+        # Unknown names that were reported; once is enough.
+        self.said: set[str] = set()
 
     def error(self, code: str, message: str, span: Span, help: str | None = None) -> None:
         self.diagnostics.add(code, message, span, help)
@@ -102,25 +117,24 @@ class Quantities:
                     self.error("FIB302", "division by zero", span, "mend the divisor")
                     raise BadExpressionError
                 return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0.0}[operator]
+            case ast.Call(function) if function.text == BY_ADVANTAGE:
+                help = "declare two parameters; write `by_advantage(a, b)` where a gate gets them"
             case _:
-                self.error(
-                    "FIB101",
-                    "a default or range is made of numbers only",
-                    expr.span,
-                    "write the number out",
-                )
-                raise BadExpressionError
+                help = "write the number out"
+        self.error("FIB101", "a default or range is made of numbers only", expr.span, help)
+        raise BadExpressionError
 
     # --- expressions ----------------------------------------------------------------------------
 
     def expr(
-        self, expr: ast.Expr, words: Mapping[str, Space] = NOTHING
+        self, expr: ast.Expr, words: Mapping[str, Space] = NOTHING, what: str = "budget"
     ) -> tuple[Scalar, Space | None]:
         """An expression and its space; None for a bare number, which takes the space it meets.
 
         Args:
             words: what is known of a cell besides parameters (`size`, `tokens`, `budget`);
                 `by_advantage` says that the quantity may depend on the sign of the advantage.
+            what: what it is, for messages.
         """
         match expr:
             case ast.Number(value, _):
@@ -129,55 +143,98 @@ class Quantities:
                 return Const(math.inf), None
             case ast.Reference(name, _) if name in words:
                 return Count(name), words[name]
-            case ast.Reference(("size" | "tokens") as name, span):
-                self.error(
-                    "FIB101",
-                    f"`{name}` counts the members of a cell; a budget does not depend on it",
-                    span,
-                    "only `k = ...` may use it",
-                )
-                raise BadExpressionError
-            case ast.Reference("budget", span) if "budget" not in self.declared:
-                self.error(
-                    "FIB101",
-                    "there is no `budget` at this level",
-                    span,
-                    "say what it is: `budget per cell { NAME: 0.1, else: 0.05 }`",
-                )
-                raise BadExpressionError
-            case ast.Reference(name, span):
-                if name not in self.declared:
-                    known = [*self.declared, *(w for w in words if w != BY_ADVANTAGE)]
-                    self.error("FIB101", f"unknown name `{name}`", span, nearest(name, known))
-                    raise BadExpressionError
+            case ast.Reference(name, span) if name in self.declared:
                 return Param(name), self.declared[name].space
+            case ast.Reference(name, span):
+                self.unknown(name, span, words, what)
+                raise BadExpressionError
             case ast.Negative(operand, _):
-                scalar, space = self.expr(operand, words)
+                scalar, space = self.expr(operand, words, what)
                 return Negate(scalar), space
-            case ast.Call(function, _, _, span) if function.text == BY_ADVANTAGE:
-                return self.by_advantage(expr, words)
-            case ast.Call(function, span=span):
-                if function.text != "ratio":
-                    known = ["ratio", *([BY_ADVANTAGE] if BY_ADVANTAGE in words else [])]
-                    self.error(
-                        "FIB101",
-                        f"unknown function `{function.text}`",
-                        function.span,
-                        nearest(function.text, known),
-                    )
-                else:
-                    self.error(
-                        "FIB303",
-                        "`ratio(...)` is a bound, not a number to calculate with",
-                        span,
-                        "let it be the whole bound, and calculate inside: `+ratio(1 + a)`",
-                    )
+            case ast.Call(function) if function.text == BY_ADVANTAGE:
+                return self.by_advantage(expr, words, what)
+            case ast.Call():
+                self.no_function(expr, words, what)
                 raise BadExpressionError
             case ast.Binary():
-                return self.binary(expr, words)
+                return self.binary(expr, words, what)
+
+    def unknown(self, name: str, span: Span, words: Mapping[str, Space], what: str) -> None:
+        """Reports a name that stands for nothing here."""
+        if name in CELL_COUNTS:
+            self.error(
+                "FIB101",
+                f"`{name}` counts the members of a cell; a {what} does not depend on it",
+                span,
+                "`mean over ...` divides by a count"
+                if what == "divisor"
+                else "only `k = ...` and other plain numbers that a gate takes may use it",
+            )
+        elif name == "budget":
+            self.error(
+                "FIB101",
+                "there is no `budget` at this level",
+                span,
+                "say what it is: `budget per cell { NAME: 0.1, else: 0.05 }`",
+            )
+        elif name == "advantage" and BY_ADVANTAGE in words:
+            self.error(
+                "FIB209",
+                f"a {what} may depend on the sign of the advantage only",
+                span,
+                "write `by_advantage(a, b)`: a where the advantage is >= 0, b where it is < 0",
+            )
+        elif name in TOKEN_WORDS or name in self.lets:
+            self.error(
+                "FIB209",
+                f"`{name}` is known of a token, and a {what} is the same for all of them",
+                span,
+                "the body of a gate at `token` may look at it"
+                if name in GATE_WORDS and BY_ADVANTAGE in words
+                else "write numbers and parameters",
+            )
+        elif name not in self.said:
+            self.said.add(name)
+            known = [*self.declared, *(w for w in words if w != BY_ADVANTAGE)]
+            self.error("FIB101", f"unknown name `{name}`", span, nearest(name, known))
+
+    def no_function(self, call: ast.Call, words: Mapping[str, Space], what: str) -> None:
+        """Reports a call of what is no function here."""
+        name, span = call.function.text, call.function.span
+        may = "and `by_advantage(a, b)`" if BY_ADVANTAGE in words else "only"
+        if name == "ratio":
+            self.error(
+                "FIB303",
+                "`ratio(...)` is a bound, not a number to calculate with",
+                call.span,
+                "let it be the whole bound, and calculate inside: `+ratio(1 + a)`",
+            )
+        elif name in FUNCTIONS or name in REDUCTIONS:
+            bars = span == call.span
+            self.error(
+                "FIB209",
+                f"`{'|...|' if bars else name}` cannot stand here",
+                span,
+                f"a {what} is made of numbers, parameters, `+ - * /` {may}",
+            )
+        else:
+            known = ["ratio", *([BY_ADVANTAGE] if BY_ADVANTAGE in words else [])]
+            self.error("FIB101", f"unknown function `{name}`", span, nearest(name, known))
+
+    def each(
+        self, exprs: Sequence[ast.Expr], words: Mapping[str, Space], what: str
+    ) -> list[tuple[Scalar, Space | None]]:
+        """All of several expressions, so that all that is wrong in them is said."""
+        found = []
+        for expr in exprs:
+            with contextlib.suppress(BadExpressionError):
+                found.append(self.expr(expr, words, what))
+        if len(found) < len(exprs):
+            raise BadExpressionError
+        return found
 
     def by_advantage(
-        self, call: ast.Call, words: Mapping[str, Space]
+        self, call: ast.Call, words: Mapping[str, Space], what: str
     ) -> tuple[Scalar, Space | None]:
         """`by_advantage(a, b)`: a where the advantage is >= 0, else b."""
         if BY_ADVANTAGE not in words:
@@ -196,20 +253,21 @@ class Quantities:
                 "write `by_advantage(a, b)`: a where the advantage is >= 0, b where it is < 0",
             )
             raise BadExpressionError
-        (up, a), (down, b) = (self.expr(argument, words) for argument in call.arguments)
+        (up, a), (down, b) = self.each(call.arguments, words, what)
         if a is not None and b is not None and a is not b:
             self.error(
                 "FIB302",
-                f"one of the two is a {a}, the other one a {b}",
-                call.span,
+                f"`by_advantage` puts a {a} and a {b} together",
+                call.arguments[1].span,
                 "give both in one space",
             )
             raise BadExpressionError
         return ByAdvantage(up, down), a or b
 
-    def binary(self, expr: ast.Binary, words: Mapping[str, Space]) -> tuple[Scalar, Space | None]:
-        left, a = self.expr(expr.left, words)
-        right, b = self.expr(expr.right, words)
+    def binary(
+        self, expr: ast.Binary, words: Mapping[str, Space], what: str
+    ) -> tuple[Scalar, Space | None]:
+        (left, a), (right, b) = self.each((expr.left, expr.right), words, what)
         scalar = Binary(expr.operator, left, right)
         if expr.operator == "/" and right == Const(0.0):
             self.error("FIB302", "division by zero", expr.span, "mend the divisor")
@@ -242,8 +300,10 @@ class Quantities:
             return
         if interval.high <= 0:
             help = f"a {what} is a magnitude: a number above 0, without its sign"
+            if what == "divisor":
+                help = "a divisor is a number above 0"
         elif interval == Interval.everything():
-            help = "give its parameters ranges, as in `in (0, 1)`"
+            help = f"give its parameters ranges, as in `in {_USUAL.get(what, '(0, 1)')}`"
         else:
             help = f"it can be anything in {interval}; narrow the ranges of its parameters"
         self.error("FIB402", f"this {what} is not certainly positive", span, help)

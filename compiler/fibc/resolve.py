@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal, TypeVar, cast
 
 from fibc.gates.rule import GateRule
+from fibc.ir.expression import Const, Input
+from fibc.link import Gates
 from fibc.resolved import ReduceStep, Resolved, ResolvedGate, ResolvedParam
-from fibdsl.builtins import CELL_COUNTS, MODIFIERS, REDUCTIONS
+from fibdsl.builtins import MODIFIERS, REDUCTIONS, RESERVED
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.syntax import ast
 from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Channels, Level, Signal, Space
@@ -18,16 +20,13 @@ from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Channels, Level, Signal, Spac
 BATCH_TENSORS = frozenset(
     {"logp", "old_logp", "advantages", "mask", "cu_seqlens", "rollout_logp", "ref_logp"}
 )
-RESERVED_PARAMS = frozenset({"inf", "k", "ratio", "budget", *CELL_COUNTS})
 
 _TOKEN_STATEMENTS = (ast.Let, ast.Bypass, ast.Surrogate, ast.Weight, ast.Penalty)
 
 Node = TypeVar("Node", bound=ast.Statement)
 
 
-def resolve(
-    objective: ast.Objective, gates: Mapping[str, GateRule], diagnostics: Diagnostics
-) -> Resolved | None:
+def resolve(objective: ast.Objective, gates: Gates, diagnostics: Diagnostics) -> Resolved | None:
     """`objective` with its names resolved, or None when a statement it cannot do without is
     missing or unusable. Findings go to `diagnostics`."""
     return _Resolver(objective, gates, diagnostics).run()
@@ -37,12 +36,14 @@ class _Resolver:
     def __init__(
         self,
         objective: ast.Objective,
-        rules: Mapping[str, GateRule],
+        known: Gates,
         diagnostics: Diagnostics,
     ) -> None:
         self.objective = objective
-        self.rules = rules
+        self.known = known
         self.diagnostics = diagnostics
+        # Whether every gate and level of the text is known; what is missing was reported.
+        self.complete = True
         self.summed: set[str] = set()
         self.budgets: dict[str, ast.PerCell] = {}
 
@@ -68,7 +69,7 @@ class _Resolver:
         gates, aggregates = self.gates(levels)
         if not gates and not self.all(ast.At):
             span = self.objective.name.span
-            rule = self.rules["pass"]
+            rule = self.known.rules["pass"]
             gates = {TOKEN: ResolvedGate(rule, "base", (), {}, None, False, span, span)}
         steps = self.reduce(reduce_statement, levels) if reduce_statement else ()
         requires = self.requires(levels)
@@ -89,8 +90,10 @@ class _Resolver:
             steps,
             self.divisors(reduce_statement),
             requires,
+            frozenset(self.known.rules),
             self.objective.name.span,
             reduce_statement.span if reduce_statement else self.objective.name.span,
+            self.complete,
         )
 
     # --- statements -----------------------------------------------------------------------------
@@ -134,16 +137,16 @@ class _Resolver:
             return None
         statement = statements[0]
         assert statement.after is not None
-        gate = self.called(TOKEN, "base", statement.after, statement.modifiers, [TOKEN])
-        if gate is not None and gate.rule.neighbours:
+        known = self.known.rules.get(statement.after.name.text)
+        if known is not None and known.neighbours:
             self.diagnostics.add(
                 "FIB401",
-                f"`{gate.rule.name}` looks at whole cells, and there are none before `levels`",
+                f"`{known.name}` looks at whole cells, and `after` gates each token by itself",
                 statement.after.span,
                 "let it be the gate of a level",
             )
             return None
-        return gate
+        return self.called(TOKEN, "base", statement.after, statement.modifiers, [TOKEN])
 
     def divisors(self, statement: ast.Reduce | None) -> dict[int, ast.Expr]:
         steps = statement.steps if statement is not None else ()
@@ -167,7 +170,7 @@ class _Resolver:
                     "FIB103", f"a second `param {name}`", p.name.span, "rename or delete this one"
                 )
                 continue
-            if name in RESERVED_PARAMS:
+            if name in RESERVED:
                 self.diagnostics.add(
                     "FIB104",
                     f"`{name}` is a word of the language",
@@ -218,6 +221,7 @@ class _Resolver:
                     entry.name.span,
                     "each level stands once, fine to coarse",
                 )
+                self.complete = False
                 continue
             if name == BATCH:
                 self.diagnostics.add(
@@ -280,6 +284,7 @@ class _Resolver:
         for at in self.all(ast.At):
             level = at.level.text
             if not self.level(at.level, names):
+                self.complete = False
                 continue
             if level in seen:
                 self.diagnostics.add(
@@ -330,7 +335,9 @@ class _Resolver:
                 "FIB207",
                 f"`{clause.over.text}` is not finer than `{level}`",
                 clause.over.span,
-                "an aggregate is the mean over the cells of a finer level, `token` for instance",
+                "a token has nothing to aggregate; delete this"
+                if level == TOKEN
+                else "an aggregate is over the cells of a finer level, `token` for instance",
             )
         else:
             aggregates[level] = clause.over.text
@@ -386,57 +393,90 @@ class _Resolver:
                         "FIB103", "a second `pessimistic`", modifier.span, "delete it"
                     )
                 pessimistic = True
-        if not self.word(gate.name, self.rules, "gate", "FIB102"):
+        rule = self.rule(gate.name)
+        if rule is None:
+            self.complete = False
             return None
-        rule = self.rules[gate.name.text]
-        if pessimistic and len(rule.cases) == 1 and rule.pieces:
+        if pessimistic and [case.value for case in rule.cases] in ([Input(0)], [Const(0.0)]):
             self.diagnostics.add(
                 "FIB401",
                 f"`pessimistic` has no effect on `{rule.name}`, which has no bound",
                 modifiers[0].span,
                 "delete it",
             )
-        plain = [p.name for p in rule.parameters if p.space is not None]
         positional: list[ast.Argument] = []
-        named: dict[str, ast.Expr] = {}
+        named: dict[str, ast.NamedArgument] = {}
         over: str | None = None
+        complete = True
         for argument in gate.arguments:
-            if isinstance(argument, ast.Argument):
-                positional.append(argument)
-            elif isinstance(argument, ast.Over):
-                if not rule.neighbours:
-                    self.diagnostics.add(
-                        "FIB401",
-                        f"`{rule.name}` takes no `over`",
-                        argument.span,
-                        "only `censor` looks at the other members of a cell",
-                    )
-                elif over is not None:
+            match argument:
+                case ast.Argument():
+                    positional.append(argument)
+                case ast.NamedArgument():
+                    complete = self.named(rule, argument, named) and complete
+                case ast.Over() if over is not None:
                     self.diagnostics.add("FIB103", "a second `over`", argument.span, "delete it")
-                elif self.level(argument.level, names):
-                    over = argument.level.text
-                    if names.index(over) <= names.index(level):
-                        self.diagnostics.add(
-                            "FIB208",
-                            f"`{over}` is not coarser than `{level}`",
-                            argument.level.span,
-                            "the budget is shared by the members of a coarser cell",
-                        )
-            elif not plain:
-                self.diagnostics.add(
-                    "FIB401",
-                    f"`{rule.name}` takes no `{argument.name.text}`",
-                    argument.span,
-                    "delete it; only `rollback` has a steepness `k`",
-                )
-            elif self.word(argument.name, plain, "argument"):
-                name = argument.name.text
-                if name in named:
-                    self.diagnostics.add("FIB103", f"a second `{name}`", argument.span, "delete it")
-                named[name] = argument.value
+                case ast.Over():
+                    over = self.over(rule, argument, level, names)
+                    complete = over is not None and complete
         return ResolvedGate(
-            rule, role, tuple(positional), named, over, pessimistic, gate.span, gate.span
+            rule, role, tuple(positional), named, over, pessimistic, gate.span, gate.span, complete
         )
+
+    def rule(self, name: ast.Name) -> GateRule | None:
+        """What a gate does; None where that is not known, which is reported once."""
+        if self.known.reported(name.text) or not self.word(
+            name, self.known.rules, "gate", "FIB102"
+        ):
+            return None
+        return self.known.rules[name.text]
+
+    def named(
+        self, rule: GateRule, argument: ast.NamedArgument, named: dict[str, ast.NamedArgument]
+    ) -> bool:
+        """Takes an argument that is given by its name; False if there is no such."""
+        name = argument.name.text
+        plain = [p.name for p in rule.parameters if p.space is not None]
+        if name in rule.budgets:
+            self.diagnostics.add(
+                "FIB401",
+                f"`{name}` of `{rule.name}` is a budget, which is given by its place",
+                argument.span,
+                f"write {rule.usage}",
+            )
+        elif not plain:
+            k = "; only `rollback` has a steepness `k`" if name == "k" else ""
+            self.diagnostics.add(
+                "FIB401", f"`{rule.name}` takes no `{name}`", argument.span, f"delete it{k}"
+            )
+        elif name in named:
+            self.diagnostics.add("FIB103", f"a second `{name}`", argument.span, "delete it")
+        elif self.word(argument.name, plain, "argument"):
+            named[name] = argument
+            return True
+        return False
+
+    def over(self, rule: GateRule, argument: ast.Over, level: str, names: list[str]) -> str | None:
+        """The level whose cells share the budget of a gate."""
+        over = argument.level.text
+        if not rule.neighbours:
+            self.diagnostics.add(
+                "FIB401",
+                f"`{rule.name}` takes no `over`",
+                argument.span,
+                "only `censor` looks at the other members of a cell",
+            )
+            return None
+        if not self.level(argument.level, names):
+            return None
+        if names.index(over) <= names.index(level):
+            self.diagnostics.add(
+                "FIB208",
+                f"`{over}` is not coarser than `{level}`",
+                argument.level.span,
+                "the budget is shared by the members of a coarser cell",
+            )
+        return over
 
     # --- reduce and require ---------------------------------------------------------------------
 

@@ -23,14 +23,23 @@ class ResolvedParam:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedGate:
+    """A gate as it is written.
+
+    Attributes:
+        span, gate_span: of its clause, and of the gate itself.
+        complete: whether each argument is one that the gate takes; else what is missing may be
+            what was reported.
+    """
+
     rule: GateRule
     role: Literal["base", "fiber"]
     arguments: tuple[ast.Argument, ...]
-    named: dict[str, ast.Expr]
+    named: dict[str, ast.NamedArgument]
     over: str | None
     pessimistic: bool
     span: Span
     gate_span: Span
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,8 @@ class Resolved:
     Attributes:
         token: the statements about single tokens, in order.
         divisors: what steps of `reduce` are divided by, by their place.
+        gate_names: the gates it may use.
+        complete: whether its gates and levels are all that the text has.
     """
 
     name: str
@@ -67,5 +78,7 @@ class Resolved:
     reduce: tuple[ReduceStep, ...]
     divisors: dict[int, ast.Expr]
     requires: tuple[ast.Require, ...]
+    gate_names: frozenset[str]
     span: Span
     reduce_span: Span
+    complete: bool = True

@@ -9,32 +9,43 @@ from functools import partial
 from typing import Literal, cast
 
 from fibc.analysis.proofs.enclosure import doubts, enclosure
-from fibc.expressions import LOG, PURE, RATIO, Expressions, Typed, Unit, unit_of
-from fibc.gates.use import LEAVES, total_range
-from fibc.ir.expression import Expr, Input, inputs_of, show, substituted
+from fibc.expressions import Expressions, Typed, collected
+from fibc.gates.leaves import LEAVES
+from fibc.gates.use import total_range
+from fibc.ir.expression import Expr, Input, inputs_of, params_of, show, substituted
 from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
+from fibc.no_value import no_value
 from fibc.quantities import BadExpressionError, Quantities
 from fibc.resolved import Resolved
 from fibc.typed import Aggregate, Bypass, TokenValue
+from fibc.units import LOG, PURE, RATIO, Unit, conversion, unit_of
+from fibdsl.builtins import RESERVED, TOKEN_WORDS
 from fibdsl.diagnostics.diagnostic import nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
+from fibdsl.syntax.walk import references
 from fibdsl.types import TOKEN, TRAJECTORY
 
-NAMES: dict[str, Unit] = {
-    "log_ratio": LOG,
+_UNITS = {
     "ratio": RATIO,
-    "logp": LOG,
-    "old_logp": LOG,
-    "ref_logp": LOG,
-    "rollout_logp": LOG,
+    "gated_ratio": RATIO,
     "prob": PURE,
     "old_prob": PURE,
     "advantage": PURE,
-    "gated_ratio": RATIO,
 }
+NAMES: dict[str, Unit] = {name: _UNITS.get(name, LOG) for name in TOKEN_WORDS}
 """What is known of a token, and its unit."""
+
+GATED = "gated_ratio"
+_MEAN = "mean"
+
+_ELSEWHERE = {
+    "budget": "it is known to the gates of its level",
+    "size": "it is known to gates; for the tokens of a cell write `sum(1 over trajectory)`",
+    "tokens": "it is known to gates; here write `sum(1 over trajectory)`",
+}
+_IN_BYPASS = {GATED: "a bypass says what it is; write `ratio`, or what else it shall be"}
 
 TokenStatements = tuple[
     tuple[Aggregate, ...],
@@ -42,12 +53,13 @@ TokenStatements = tuple[
     TokenValue | None,
     TokenValue | None,
     TokenValue | None,
+    dict[str, TokenValue],
 ]
 
 
 def token_statements(spec: Resolved, quantities: Quantities) -> TokenStatements:
-    """The aggregates that expressions use, bypasses, surrogate, weight and penalty; findings go to
-    the diagnostics."""
+    """The aggregates that expressions use, bypasses, surrogate, weight and penalty, and by the name
+    of a metric which tokens are in a labelled case; findings go to the diagnostics."""
     return _Tokens(spec, quantities).run()
 
 
@@ -58,6 +70,8 @@ class _Tokens:
     sums: list[Aggregate] = field(default_factory=list)
     lets: dict[str, Typed] = field(default_factory=dict)
     known: dict[str, Interval] = field(default_factory=lambda: dict(LEAVES))
+    gated: set[str] = field(default_factory=lambda: {GATED})
+    """The inputs that hang on the gated ratio."""
 
     def __post_init__(self) -> None:
         params = {
@@ -65,120 +79,185 @@ class _Tokens:
             for name, p in self.quantities.declared.items()
             if name not in NAMES
         }
+        self.silent: set[str] = set()
         self.typing = Expressions(
             self.quantities.diagnostics,
             NAMES,
             params,
             aggregate=self.aggregate,
-            elsewhere={
-                "budget": "it is known to the gates of its level",
-                "size": "it is known to gates",
-                "tokens": "it is known to gates; here write `sum(1 over trajectory)`",
-            },
+            elsewhere=_ELSEWHERE,
+            gates=self.spec.gate_names,
             lets=self.lets,
+            silent=self.silent,
             free=True,
+            said=self.quantities.said,
         )
 
     def run(self) -> TokenStatements:
-        bypasses: list[Bypass] = []
-        found: dict[type, TokenValue] = {}
         # Names first, wherever they stand: in an objective that extends another they are written
         # below what they are for.
-        for statement in sorted(self.spec.token, key=lambda s: not isinstance(s, ast.Let)):
+        lets = [s for s in self.spec.token if isinstance(s, ast.Let)]
+        for place, statement in enumerate(lets):
+            below = {s.name.text for s in lets[place:]} - self.lets.keys() - self.silent
+            self.typing.elsewhere = {
+                **_ELSEWHERE,
+                **dict.fromkeys(below, "its `let` stands further down; move that one up"),
+                statement.name.text: "it is what is being defined",
+            }
+            try:
+                self.let(statement)
+            except BadExpressionError:
+                self.silent.add(statement.name.text)
+        self.typing.elsewhere = _ELSEWHERE
+        bypasses: list[Bypass] = []
+        found: dict[type, TokenValue] = {}
+        labelled: dict[str, TokenValue] = {}
+        for other in self.spec.token:
             with contextlib.suppress(BadExpressionError):
-                if isinstance(statement, ast.Let):
-                    self.let(statement)
-                elif isinstance(statement, ast.Bypass):
-                    bypasses.append(self.bypass(statement))
-                else:
-                    typed = partial(self.typing.body, statement.body)
-                    found.setdefault(type(statement), self.value(typed, statement.span))
+                if isinstance(other, ast.Bypass):
+                    bypasses.append(self.bypass(other))
+                elif not isinstance(other, ast.Let):
+                    typed = partial(self.typing.body, other.body)
+                    found.setdefault(type(other), self.value(typed, other.span))
+                    labelled |= self.labelled(other)
         self.unused_lets()
         surrogate, weight, penalty = map(found.get, (ast.Surrogate, ast.Weight, ast.Penalty))
-        return tuple(self.sums), tuple(bypasses), surrogate, weight, penalty
+        return tuple(self.sums), tuple(bypasses), surrogate, weight, penalty, labelled
+
+    def labelled(
+        self, statement: ast.Surrogate | ast.Weight | ast.Penalty
+    ) -> dict[str, TokenValue]:
+        """Which tokens are in the cases of each label, by the name of the metric."""
+        word = type(statement).__name__.lower()
+        for label in _labels(statement.body):
+            if label.text == _MEAN:
+                raise self.typing.bad(
+                    "FIB104",
+                    f"`{word}/{_MEAN}` is a metric already",
+                    label.span,
+                    "choose another label",
+                )
+        return {
+            f"{word}/{label}": compressed(simplified(hit), self.typing.inputs)
+            for label, hit in self.typing.labelled(statement.body).items()
+        }
+
+    # --- let ------------------------------------------------------------------------------------
 
     def let(self, statement: ast.Let) -> None:
-        name = statement.name.text
-        taken = "a word of the language" if name in NAMES else "a parameter already"
-        if name in NAMES or name in self.quantities.declared:
+        name, span = statement.name.text, statement.name.span
+        if name in self.lets or name in self.silent:
+            raise self.typing.bad("FIB103", f"a second `let {name}`", span, "rename it")
+        if name in RESERVED or name in self.quantities.declared:
+            taken = "a parameter already"
+            if name in RESERVED:
+                taken = "a word of the language"
+            raise self.typing.bad("FIB104", f"`{name}` is {taken}", span, "choose another name")
+        for label in _labels(statement.body):
             self.typing.bad(
-                "FIB104",
-                f"`{name}` is {taken}",
-                statement.name.span,
-                "choose another name",
+                "FIB209",
+                f"the label `{label.text}` has no effect in a `let`",
+                label.span,
+                "delete it; cases of a `surrogate`, a `weight`, a `penalty` and of gates are "
+                "measured by their labels",
             )
-        elif name in self.lets:
-            self.typing.bad("FIB103", f"a second `let {name}`", statement.name.span, "rename it")
-        else:
-            self.lets[name] = self.typing.body(statement.body)
+        self.lets[name] = self.typing.body(statement.body)
 
     def unused_lets(self) -> None:
-        for statement in self.spec.token:
-            if isinstance(statement, ast.Let) and statement.name.text in self.lets:
-                name = statement.name.text
-                if name not in self.typing.used:
-                    self.typing.bad(
-                        "FIB109", f"nothing uses `{name}`", statement.name.span, "delete it"
-                    )
+        lets = {s.name.text: s for s in self.spec.token if isinstance(s, ast.Let)}
+        used = {name for s in self.spec.token for name in references(s) if s is not lets.get(name)}
+        for name, statement in lets.items():
+            if name in self.lets and name not in used:
+                self.typing.bad(
+                    "FIB109",
+                    f"nothing uses `{name}`",
+                    statement.name.span,
+                    "use it in a `surrogate`, a `weight` or a `penalty`, or delete it",
+                )
+
+    # --- values ---------------------------------------------------------------------------------
 
     def bypass(self, statement: ast.Bypass) -> Bypass:
         # Without gated_ratio: that is what is being said.
-        self.typing.names = {n: u for n, u in NAMES.items() if n != "gated_ratio"}
+        self.typing.names = {n: u for n, u in NAMES.items() if n != GATED}
+        self.typing.elsewhere = {**_ELSEWHERE, **_IN_BYPASS}
+        self.typing.hidden = self.gated
+
+        def condition() -> Typed:
+            return self.typing.condition(statement.condition), None
+
         try:
-            condition = self.value(
-                lambda: (self.typing.condition(statement.condition), None), statement.span
+            both = collected(
+                [
+                    partial(self.value, condition, statement.span),
+                    partial(
+                        self.value,
+                        partial(self.typing.expr, statement.value),
+                        statement.value.span,
+                        RATIO,
+                    ),
+                ]
             )
-            value = self.value(lambda: self.typing.expr(statement.value), statement.span, RATIO)
         finally:
-            self.typing.names = NAMES
-        return Bypass(condition, value, statement.span)
+            self.typing.names, self.typing.elsewhere = NAMES, _ELSEWHERE
+            self.typing.hidden = ()
+        return Bypass(both[0], both[1], statement.span)
 
     def value(
         self, typed: Callable[[], Typed], span: Span, wanted: Unit | None = None
     ) -> TokenValue:
         expr, unit = typed()
         if wanted is not None and unit not in (None, PURE, wanted):
+            assert unit is not None
             raise self.typing.bad(
                 "FIB301",
                 f"a gated ratio is a ratio, and this is a {unit}",
                 span,
-                "write the ratio that stands for it: `ratio`, `min(ratio, 3)`, `exp(...)`",
+                conversion(unit, wanted),
             )
         value = compressed(simplified(expr), self.typing.inputs)
+        self.certain(value, span)
+        return value
+
+    def certain(self, value: TokenValue, span: Span) -> None:
+        """Reports what may have no value."""
         inputs = [self.known[name] for name in value.inputs]
         for function, argument, interval in doubts(value.expr, self.quantities.ranges, inputs):
-            what = {"/": "divides by", "log": "takes the log of", "sqrt": "takes the root of"}
             shown = show(argument, value.inputs)
-            raise self.typing.bad(
-                "FIB305",
-                f"this {what[function]} `{shown}`, which can be anything in {interval}",
-                span,
-                f"keep it away from 0: `max({shown}, 1e-8)`",
-            )
-        return value
+            place = self.typing.places.get((function, shown), span)
+            if place is not span:
+                shown = self.typing.text(place)
+            given = not inputs_of(argument) and bool(params_of(argument))
+            message, help = no_value(function, shown, interval, given=given)
+            raise self.typing.bad("FIB305", message, place, help)
 
     def aggregate(self, call: ast.Call, typing: Expressions) -> Typed:
         """`mean(e over LEVEL)`: a name for it, which stands for its value at each token."""
-        name, span = call.function.text, call.span
-        if call.over is None or len(call.arguments) != 1:
+        name = call.function.text
+        inner = typing.each(call.arguments)
+        if call.over is None or len(inner) != 1:
+            shown = typing.text(call.arguments[0].span)
             raise typing.bad(
                 "FIB302",
-                f"`{name}` takes one value and the cells it is taken over",
-                span,
-                f"write `{name}({'x' if not call.arguments else '...'} over trajectory)`",
+                f"`{name}` takes one value and the level it is taken over",
+                call.span,
+                f"write `{name}({shown} over {self.coarser()[0]})`",
             )
-        levels = [level.name for level in self.spec.levels]
-        known = levels if TRAJECTORY in levels else [*levels, TRAJECTORY]
         level = call.over.text
-        if level not in known or level == TOKEN:
+        if level == TOKEN:
+            shown = ", ".join(f"`{coarser}`" for coarser in self.coarser())
             raise typing.bad(
                 "FIB201",
-                f"unknown level `{level}`" if level != TOKEN else "a token has one value",
+                f"a token has one value, of which there is no {name}",
                 call.over.span,
-                nearest(level, [k for k in known if k != TOKEN]),
+                f"take it over a coarser level: {shown}",
             )
-        expr, unit = typing.expr(call.arguments[0])
+        if level not in self.coarser():
+            help = nearest(level, self.coarser())
+            raise typing.bad("FIB201", f"unknown level `{level}`", call.over.span, help)
+        [(expr, unit)] = inner
         value = compressed(simplified(expr), typing.inputs)
+        self.certain(value, call.span)
         if not value.inputs:
             # Of a number only how many tokens there are matters.
             value = TokenValue(value.expr, ("log_ratio",))
@@ -188,7 +267,19 @@ class _Tokens:
             inside = [self.known[i] for i in value.inputs]
             one = enclosure(value.expr, self.quantities.ranges, inside)
             self.known[text] = one if name == "mean" else total_range(one)
+            if self.gated & set(value.inputs):
+                self.gated.add(text)
         return typing.input(text), unit
+
+    def coarser(self) -> list[str]:
+        """The levels that values can be taken over."""
+        levels = [level.name for level in self.spec.levels if level.name != TOKEN]
+        return levels if TRAJECTORY in levels else [*levels, TRAJECTORY]
+
+
+def _labels(body: ast.Body) -> list[ast.Name]:
+    cases = body.cases if isinstance(body, ast.Cases) else ()
+    return [case.label for case in cases if case.label is not None]
 
 
 def compressed(expr: Expr, names: list[str]) -> TokenValue:

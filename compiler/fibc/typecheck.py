@@ -7,21 +7,33 @@ import math
 from dataclasses import replace
 
 from fibc.analysis.proofs.enclosure import doubts
-from fibc.gates.define import TOKEN_CONTEXT
 from fibc.gates.rule import GateRule, Parameter
 from fibc.gates.use import at_level, cell_budget_name, gate_inputs
-from fibc.ir.expression import Call, Expr, Input, show
+from fibc.ir.expression import Call, Expr, Input, inputs_of, show
 from fibc.ir.interval import Interval, hull
-from fibc.ir.scalar import Binary, Const, Count, Log, Negate, Scalar, bounds, counted
+from fibc.ir.scalar import (
+    Binary,
+    ByAdvantage,
+    Const,
+    Count,
+    Log,
+    Negate,
+    Scalar,
+    bounds,
+    counted,
+)
+from fibc.no_value import DOES, no_value
 from fibc.promises import typed_promises
 from fibc.quantities import BY_ADVANTAGE, BadExpressionError, Quantities
 from fibc.resolved import Resolved, ResolvedGate
 from fibc.token_statements import token_statements
 from fibc.typed import Budget, CellBudget, TypedGate, TypedObjective
-from fibdsl.builtins import CELL_COUNTS
-from fibdsl.diagnostics.diagnostic import Diagnostics
-from fibdsl.source import Span
+from fibc.units import unit_of
+from fibdsl.builtins import CELL_COUNTS, GATE_WORDS
+from fibdsl.diagnostics.diagnostic import Diagnostics, Label
+from fibdsl.source import Source, Span
 from fibdsl.syntax import ast
+from fibdsl.syntax.walk import references
 from fibdsl.types import TOKEN, Channels, Signal, Space
 
 _COUNTS = dict.fromkeys(CELL_COUNTS, Space.PURE)
@@ -32,13 +44,10 @@ def typecheck(resolved: Resolved, diagnostics: Diagnostics) -> TypedObjective | 
     return _Checker(resolved, diagnostics).run()
 
 
-# After one of these a gate or a level is missing where the text has one.
-_INCOMPLETE = {"FIB102", "FIB201", "FIB202"}
-
-
 class _Checker(Quantities):
     def __init__(self, resolved: Resolved, diagnostics: Diagnostics) -> None:
-        super().__init__(resolved.params, diagnostics)
+        lets = frozenset(s.name.text for s in resolved.token if isinstance(s, ast.Let))
+        super().__init__(resolved.params, diagnostics, lets)
         self.spec = resolved
         self.names = [level.name for level in resolved.levels]
 
@@ -54,7 +63,7 @@ class _Checker(Quantities):
                 gate = self.gate(level, self.spec.gates[level])
                 if gate:
                     gates[level] = gate
-        if not any(d.code in _INCOMPLETE for d in self.diagnostics.found):
+        if self.spec.complete:
             self.hierarchy()
         after = self.gate(TOKEN, self.spec.after, after=True) if self.spec.after else None
         token = token_statements(self.spec, self)
@@ -65,7 +74,7 @@ class _Checker(Quantities):
             for i, step in enumerate(self.spec.reduce)
         )
         promises = typed_promises(self.spec.requires, self)
-        if self.diagnostics.has_errors:
+        if self.diagnostics.has_errors or not self.spec.complete:
             return None
         aggregates = {
             coarse: self.spec.aggregates.get(coarse, fine)
@@ -94,7 +103,7 @@ class _Checker(Quantities):
     def divisor(self, expr: ast.Expr) -> Scalar | None:
         """What a step of `reduce` is divided by: a positive number."""
         try:
-            scalar, space = self.expr(expr)
+            scalar, space = self.expr(expr, what="divisor")
             if space not in (None, Space.PURE):
                 raise self.bad(
                     "FIB301",
@@ -103,6 +112,10 @@ class _Checker(Quantities):
                     "declare the parameter `: pure`",
                 )
             self.positive(scalar, expr.span, "divisor")
+            if math.isinf(bounds(scalar, self.ranges).low):
+                raise self.bad(
+                    "FIB402", "this divisor is infinite", expr.span, "write a number, or delete it"
+                )
         except BadExpressionError:
             return None
         return scalar
@@ -115,173 +128,240 @@ class _Checker(Quantities):
             good = self.neighbours(level, gate)
         good = self.context(level, gate, after) and good
         arguments: dict[str, Budget] = {}
-        for given in (self.positional, self.named):
-            try:
-                arguments |= given(level, gate)
-            except BadExpressionError:
-                good = False
+        try:
+            arguments = self.arguments(level, gate)
+        except BadExpressionError:
+            good = False
         if not good:
             return None
-        typed = TypedGate(gate.rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span)
-        return typed if self.defined(level, gate, typed) else None
+        rule = gate.rule
+        k = rule.steepness
+        if k is not None and not rule.builtin:
+            # What is known of pieces is known for steepnesses that are positive and finite.
+            given = bounds(arguments[k.name].upper, self.ranges)
+            if not given.positive or math.isinf(given.low):
+                rule = replace(rule, pieces=())
+        typed = TypedGate(rule, gate.role, arguments, gate.over, gate.pessimistic, gate.span)
+        return typed if self.defined(gate, typed) else None
 
     def context(self, level: str, gate: ResolvedGate, after: bool) -> bool:
         """Whether the gate looks at nothing that is not where it stands."""
         rule = gate.rule
         wanted = self.spec.signal.space
         if rule.signal is not None and rule.signal is not wanted:
+            other = Signal.LOG_RATIO if rule.signal is Space.LOG else Signal.RATIO
             self.error(
                 "FIB304",
-                f"`{rule.name}` gates a {rule.signal}, and the signal here is a {wanted}",
+                f"`{rule.name}` gates a {rule.signal}, and the signal here is `{self.spec.signal}`",
                 gate.gate_span,
-                f"use `signal {'log_ratio' if rule.signal is Space.LOG else 'ratio'}`",
+                f"use `signal {other}`, or another gate",
             )
             return False
-        counts = [name for name in rule.inputs if name in CELL_COUNTS]
-        if counts and level == TOKEN:
-            self.error(
-                "FIB406",
-                f"`{rule.name}` counts the members of a cell (`{counts[0]}`), and a token has none",
+        for word in rule.context:
+            if word.text in CELL_COUNTS and level == TOKEN:
+                code, has = "FIB406", "of a cell, and a token has none"
+                help = "use it at a coarser level"
+            elif word.text in GATE_WORDS and (level != TOKEN or after):
+                where = f"at `{level}`" if level != TOKEN else "before the levels"
+                code, has = "FIB209", f"of a token, and stands {where}"
+                help = "use it at `token`"
+            else:
+                continue
+            self.diagnostics.add(
+                code,
+                f"`{rule.name}` looks at `{word.text}` {has}",
                 gate.gate_span,
-                "use it at a coarser level",
-            )
-            return False
-        tokens = [name for name in rule.inputs if name in TOKEN_CONTEXT]
-        if tokens and (level != TOKEN or after):
-            self.error(
-                "FIB209",
-                f"`{rule.name}` looks at `{tokens[0]}` of a token, and stands at "
-                + (f"`{level}`" if level != TOKEN else "the signal"),
-                gate.gate_span,
-                "use it at `token`",
+                help,
+                labels=(Label(word.span, f"here it looks at `{word.text}`"),),
             )
             return False
         return True
 
-    def positional(self, level: str, gate: ResolvedGate) -> dict[str, Budget]:
-        """The arguments without a name: budgets, or of a gate without any its plain numbers."""
-        rule, left = gate.rule, list(gate.arguments)
-        if rule.pieces or rule.neighbours:
-            budget = self.budget(level, gate)
-            return {} if budget is None else {rule.budgets[0]: budget}
+    def arguments(self, level: str, gate: ResolvedGate) -> dict[str, Budget]:
+        """What the parameters of the gate are, by name. All that is wrong with them is said."""
+        rule = gate.rule
         found: dict[str, Budget] = {}
-        for parameter in rule.parameters:
-            if _is_named(parameter, gate):
-                continue
-            if not left:
-                found[parameter.name] = self.default(gate, parameter)
-                continue
-            argument = left.pop(0)
-            if parameter.space is not None:
-                found[parameter.name] = self.plain(level, rule, parameter, argument)
-            elif argument.kind == "value":
-                bound = self.bound(level, argument)
-                found[parameter.name] = Budget(bound, bound)
-            elif argument.kind == "upper" and left and left[0].kind == "lower":
-                found[parameter.name] = Budget(
-                    self.bound(level, argument), self.bound(level, left.pop(0))
-                )
-            else:
-                raise self.bad(
-                    "FIB401",
-                    f"`{parameter.name}` of `{rule.name}` is one budget for both sides, or a pair",
-                    argument.span,
-                    "write `0.2` or `+0.2, -0.1`",
-                )
-        if left:
-            raise self.bad(
-                "FIB401",
-                f"`{rule.name}` takes no further argument",
-                left[0].span,
-                f"write {_usage(rule)}",
-            )
+        failed = not gate.complete
+        if rule.neighbours or (rule.builtin and rule.pieces):
+            try:
+                budget = self.budget(level, gate)
+                if budget is not None:
+                    found[rule.budgets[0]] = budget
+            except BadExpressionError:
+                failed = True
+            k = rule.steepness
+            if k is not None:
+                try:
+                    steepness = self.steepness(level, gate, k)
+                    found[k.name] = Budget(steepness, steepness)
+                except BadExpressionError:
+                    failed = True
+        else:
+            for parameter, given in self.given(gate):
+                try:
+                    found[parameter.name] = self.argument(level, gate, parameter, given)
+                except BadExpressionError:
+                    failed = True
+        if failed:
+            raise BadExpressionError
         return found
 
-    def named(self, level: str, gate: ResolvedGate) -> dict[str, Budget]:
-        """Plain numbers that are given by name, or could be."""
-        rule = gate.rule
-        if rule.pieces or rule.neighbours:
-            k = rule.steepness
-            if k is None:
-                return {}
-            steepness = self.steepness(level, gate, k)
-            return {k.name: Budget(steepness, steepness)}
-        found: dict[str, Budget] = {}
+    def given(self, gate: ResolvedGate) -> list[tuple[Parameter, list[ast.Argument]]]:
+        """Each parameter and what it is given: nothing, one argument, or a pair.
+
+        Budgets go by their place. Plain numbers do too in a gate without budgets; beside budgets,
+        and where one is named, they go by name.
+        """
+        rule, left = gate.rule, list(gate.arguments)
+        found: list[tuple[Parameter, list[ast.Argument]]] = []
         for parameter in rule.parameters:
-            if not _is_named(parameter, gate):
-                continue
             written = gate.named.get(parameter.name)
-            if written is None:
-                found[parameter.name] = self.default(gate, parameter)
+            plain = parameter.space is not None
+            if written is not None:
+                found.append((parameter, [ast.Argument("value", written.value, written.span)]))
+            elif not left or (plain and rule.budgets):
+                found.append((parameter, []))
+            elif [a.kind for a in left[:2]] == ["upper", "lower"]:
+                found.append((parameter, [left.pop(0), left.pop(0)]))
             else:
-                argument = ast.Argument("value", written, written.span)
-                found[parameter.name] = self.plain(level, rule, parameter, argument)
+                found.append((parameter, [left.pop(0)]))
+        if left:
+            self.left_over(gate, found, left[0])
         return found
+
+    def left_over(
+        self,
+        gate: ResolvedGate,
+        found: list[tuple[Parameter, list[ast.Argument]]],
+        argument: ast.Argument,
+    ) -> None:
+        """Reports an argument that no parameter takes."""
+        rule = gate.rule
+        waiting = [p.name for p, given in found if not given]
+        if waiting:
+            self.error(
+                "FIB401",
+                f"`{waiting[0]}` of `{rule.name}` is given by its name",
+                argument.span,
+                f"write {rule.usage}",
+            )
+        elif gate.named:
+            name, written = next(iter(gate.named.items()))
+            self.error(
+                "FIB401",
+                f"`{rule.name}` takes {_counted(len(rule.parameters))}, and `{name}` is named "
+                "besides",
+                written.span,
+                f"write {rule.usage}",
+            )
+        else:
+            self.error(
+                "FIB401",
+                f"`{rule.name}` takes {_counted(len(rule.parameters))}, and this is one more",
+                argument.span,
+                f"write {rule.usage}",
+            )
+        raise BadExpressionError
+
+    def argument(
+        self, level: str, gate: ResolvedGate, parameter: Parameter, given: list[ast.Argument]
+    ) -> Budget:
+        if not given:
+            default = self.default(gate, parameter)
+            if level == TOKEN and counted(default.upper):
+                raise self.bad(
+                    "FIB406",
+                    f"a token has no members to take `{parameter.name}` from",
+                    gate.gate_span,
+                    f"give it: `{gate.rule.name}(..., {parameter.name} = 8)`",
+                )
+            return default
+        if parameter.space is not None:
+            return self.plain(level, gate.rule, parameter, given)
+        if len(given) == 1 and given[0].kind != "value":
+            raise self.bad(
+                "FIB401",
+                f"`{parameter.name}` of `{gate.rule.name}` is one budget for both sides, or a pair",
+                given[0].span,
+                "write `0.2` or `+0.2, -0.1`",
+            )
+        budgets = []
+        for argument in given:
+            with contextlib.suppress(BadExpressionError):
+                budgets.append(self.bound(level, argument))
+        if len(budgets) < len(given):
+            raise BadExpressionError
+        return Budget(budgets[0], budgets[-1])
 
     def default(self, gate: ResolvedGate, parameter: Parameter) -> Budget:
         """What a parameter is that is not given."""
         if parameter.default is None:
-            raise self.bad(
-                "FIB401",
-                f"`{gate.rule.name}` needs `{parameter.name}`",
-                gate.gate_span,
-                f"write {_usage(gate.rule)}",
-            )
+            if gate.complete:
+                self.error(
+                    "FIB401",
+                    f"`{gate.rule.name}` needs `{parameter.name}`",
+                    gate.gate_span,
+                    f"write {gate.rule.usage}",
+                )
+            raise BadExpressionError
         scalar = _scalar(parameter.default)
         return Budget(scalar, scalar)
 
     def plain(
-        self, level: str, rule: GateRule, parameter: Parameter, argument: ast.Argument
+        self, level: str, rule: GateRule, parameter: Parameter, given: list[ast.Argument]
     ) -> Budget:
         """A number of the space that a gate wants."""
+        wanted = unit_of(parameter.space) if parameter.space is not None else None
+        argument = given[0]
         if argument.kind == "upper":
             raise self.bad(
                 "FIB401",
-                f"`{parameter.name}` of `{rule.name}` is a number, and `+` begins a pair of "
-                "budgets",
-                argument.span,
-                "write it without the sign",
+                f"`{parameter.name}` of `{rule.name}` is one {wanted}, and no pair of budgets",
+                replace(argument.span, end=given[-1].span.end),
+                "write one number, without `+`",
             )
         words = {**({} if level == TOKEN else _COUNTS), BY_ADVANTAGE: Space.PURE}
-        scalar, space = self.expr(argument.value, words)
+        if level == TOKEN and set(references(argument.value)) & set(CELL_COUNTS):
+            raise self.bad(
+                "FIB406",
+                "a token has no members to count",
+                argument.value.span,
+                "write a number",
+            )
+        scalar, space = self.expr(argument.value, words, "number")
         if argument.kind == "lower":
             scalar = Negate(scalar)
         if space is not None and space is not parameter.space:
             raise self.bad(
                 "FIB301",
-                f"`{parameter.name}` of `{rule.name}` is a {parameter.space}, and this is a "
-                f"{space}",
+                f"`{parameter.name}` of `{rule.name}` is a {wanted}, and this is a "
+                f"{unit_of(space)}",
                 argument.value.span,
                 f"declare the parameter `: {parameter.space}`",
             )
         return Budget(scalar, scalar)
 
-    def defined(self, level: str, gate: ResolvedGate, typed: TypedGate) -> bool:
+    def defined(self, gate: ResolvedGate, typed: TypedGate) -> bool:
         """Whether the gate has a value whatever it is given; pieces always have one."""
-        if typed.rule.pieces:
+        rule = typed.rule
+        if rule.pieces:
             return True
         for sign in (1, -1):
             inputs = gate_inputs(typed, self.ranges, sign)
-            for case in typed.rule.cases:
-                expressions = [e for e in (case.condition, case.value) if e is not None]
-                whole = Call("where", (expressions[0], expressions[-1], Const(0.0)))
-                for function, argument, found in doubts(
-                    whole if len(expressions) > 1 else expressions[0], {}, inputs
-                ):
-                    shown = show(argument, typed.rule.inputs)
-                    self.doubt(function, shown, found, gate.gate_span)
-                    return False
+            for function, argument, found in doubts(rule.whole, {}, inputs):
+                shown = show(argument, rule.names)
+                place = rule.places.get((function, shown))
+                labels: tuple[Label, ...] = ()
+                if place is not None:
+                    shown = _written(place, self.diagnostics.source)
+                    labels = (Label(place, f"`{rule.name}` {DOES[function]} this"),)
+                given = {i for i, name in enumerate(rule.inputs) if name in typed.arguments}
+                message, help = no_value(
+                    function, shown, found, f"`{rule.name}`", inputs_of(argument) <= given
+                )
+                self.diagnostics.add("FIB305", message, gate.gate_span, help, labels=labels)
+                return False
         return True
-
-    def doubt(self, function: str, shown: str, found: Interval, span: Span) -> None:
-        what = {"/": "divides by", "log": "takes the log of", "sqrt": "takes the root of"}
-        self.error(
-            "FIB305",
-            f"this {what[function]} `{shown}`, which can be anything in {found}",
-            span,
-            f"keep it away from 0 with `max({shown}, 1e-8)`, give its parameters ranges, or let a "
-            "case exclude it",
-        )
 
     def bad(self, code: str, message: str, span: Span, help: str) -> BadExpressionError:
         self.error(code, message, span, help)
@@ -298,7 +378,7 @@ class _Checker(Quantities):
                 "use `signal ratio`",
             )
             good = False
-        if gate.over is None:
+        if gate.over is None and gate.complete:
             coarser = self.names[self.names.index(level) + 1 :]
             self.error(
                 "FIB401",
@@ -307,7 +387,7 @@ class _Checker(Quantities):
                 f"write `{gate.rule.name}(0.1, over {coarser[0] if coarser else 'state'})`",
             )
             good = False
-        return good
+        return good and gate.complete
 
     def budget(self, level: str, gate: ResolvedGate) -> Budget | None:
         rule, arguments = gate.rule, gate.arguments
@@ -368,6 +448,9 @@ class _Checker(Quantities):
                 help,
             )
             raise BadExpressionError
+        if isinstance(scalar, ByAdvantage) and isinstance(value, ast.Call):
+            for part, written in zip((scalar.up, scalar.down), value.arguments, strict=True):
+                self.positive(part, written.span, "budget")
         self.positive(scalar, value.span, "budget")
         return scalar
 
@@ -425,24 +508,26 @@ class _Checker(Quantities):
                     f"give it: `{gate.rule.name}(..., {k.name} = 8)`",
                 )
             return default
-        scalar, space = self.expr(written, {**_COUNTS, BY_ADVANTAGE: Space.PURE})
+        scalar, space = self.expr(written.value, {**_COUNTS, BY_ADVANTAGE: Space.PURE}, "steepness")
         if level == TOKEN and counted(scalar):
             raise self.bad(
                 "FIB406",
                 "a token has no members to count",
-                written.span,
+                written.value.span,
                 f"write a number: `{gate.rule.name}(..., {k.name} = 8)`",
             )
         if space not in (None, Space.PURE):
             raise self.bad(
                 "FIB301",
                 f"{k.name} is a pure number, and this is a {space}",
-                written.span,
+                written.value.span,
                 "declare the parameter `: pure`",
             )
-        self.positive(scalar, written.span, "steepness")
+        self.positive(scalar, written.value.span, "steepness")
         if math.isinf(bounds(scalar, self.ranges).low):
-            raise self.bad("FIB402", f"{k.name} is infinite", written.span, "use `clip` instead")
+            raise self.bad(
+                "FIB402", f"{k.name} is infinite", written.value.span, "use `clip` instead"
+            )
         return scalar
 
     # --- cells ----------------------------------------------------------------------------------
@@ -514,17 +599,14 @@ class _Checker(Quantities):
                 self.error("FIB204", why, gate.span, f"write `{wanted}` here")
 
 
-def _is_named(parameter: Parameter, gate: ResolvedGate) -> bool:
-    """Whether an argument goes by its name: plain numbers do beside budgets, and where one does."""
-    plain = parameter.space is not None
-    return parameter.name in gate.named or (plain and bool(gate.rule.budgets))
+def _counted(number: int) -> str:
+    return f"{number} argument{'s' if number != 1 else ''}"
 
 
-def _usage(rule: GateRule) -> str:
-    """How a gate is called."""
-    budgets = [p.name for p in rule.parameters if p.space is None]
-    plain = [f"{p.name} = ..." for p in rule.parameters if p.space is not None]
-    return f"`{rule.name}({', '.join([*budgets, *plain])})`"
+def _written(span: Span, source: Source) -> str:
+    """What is written there, on one line."""
+    text = (span.source or source).text
+    return " ".join(text[span.start : span.end].split())
 
 
 def _scalar(default: Expr) -> Scalar:

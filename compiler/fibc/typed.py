@@ -130,6 +130,16 @@ class CellBudget:
     otherwise: Scalar | None
     span: Span
 
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        """All budgets: those of the names in their order, then that of the other cells."""
+        return (*self.entries.values(), *(() if self.otherwise is None else (self.otherwise,)))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What each of them is called in a spec."""
+        return (*self.entries, *(() if self.otherwise is None else ("else",)))
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:
@@ -141,6 +151,7 @@ class Promise:
         within: the range after `in`, with the ends as written.
         tv: the bound after `tv <=`.
         assumed: whether it may stay undecided.
+        of: the objective that it is inherited from.
     """
 
     property: str
@@ -150,6 +161,7 @@ class Promise:
     within: Interval | None = None
     tv: Scalar | None = None
     assumed: bool = False
+    of: str | None = None
 
     def __str__(self) -> str:
         words = [self.property]
@@ -176,6 +188,7 @@ class TypedObjective:
         surrogate: what a token's advantage is multiplied with; None: G.
         weight: what the product is multiplied with, without gradient.
         penalty: what is taken from it.
+        labelled: 1 where a labelled case of these holds, by the name of the metric.
         reduce: outermost step first.
     """
 
@@ -199,6 +212,7 @@ class TypedObjective:
     surrogate: TokenValue | None = None
     weight: TokenValue | None = None
     penalty: TokenValue | None = None
+    labelled: dict[str, TokenValue] = field(default_factory=dict)
 
     @property
     def token_values(self) -> tuple[TokenValue, ...]:

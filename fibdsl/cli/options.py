@@ -47,6 +47,31 @@ def assignment(options: argparse.Namespace) -> Assignment:
     return Assignment(options.params, dict(options.set))
 
 
+def add_cells(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--cell",
+        metavar="KEY.NAME=ID",
+        action="append",
+        default=[],
+        type=_cell,
+        help="which id a cell has that the spec has a budget for by name; once for each name",
+    )
+
+
+def cells_of(options: argparse.Namespace) -> dict[str, dict[str, int]]:
+    """What `--cell` says, as `cells` of the Python interface.
+
+    Raises:
+        ValueError: a name comes twice.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for key, name, number in options.cell:
+        if name in found.setdefault(key, {}):
+            raise ValueError(f"--cell says twice which id {key}.{name} has")
+        found[key][name] = number
+    return found
+
+
 def load_spec(options: argparse.Namespace, promises: bool = True) -> Objective:
     """The objective that the options of `add_spec` name; `promises` as in `load`."""
     source = read_source(options.spec)
@@ -80,3 +105,15 @@ def _step(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
     return int(text)
+
+
+def _cell(text: str) -> tuple[str, str, int]:
+    cell, equal, value = text.partition("=")
+    key, dot, name = cell.strip().partition(".")
+    try:
+        if not (key and dot and name and equal):
+            raise ValueError
+        return key, name, int(value)
+    except ValueError:
+        message = f"{text!r} is not of the form KEY.NAME=ID, as in --cell data_source.math=0"
+        raise argparse.ArgumentTypeError(message) from None

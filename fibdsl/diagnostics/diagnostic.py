@@ -34,6 +34,7 @@ class Diagnostic:
         labels: further places it is about.
         notes: what else there is to know, a line each: the tokens of a witness, say.
         witness: a batch that shows it.
+        about: the objective it is about, if it is about one.
     """
 
     rule: Rule
@@ -44,6 +45,7 @@ class Diagnostic:
     labels: tuple[Label, ...] = ()
     notes: tuple[str, ...] = ()
     witness: Witness | None = field(default=None, compare=False)
+    about: str | None = field(default=None, compare=False)
 
     @property
     def code(self) -> str:
@@ -115,12 +117,17 @@ class Diagnostics:
         )
 
 
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The valid name that `name` was perhaps meant to be."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A help text that suggests the valid name closest to `name`, or lists them all."""
     choices = list(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{close[0]}`?"
+    close = closest(name, choices)
+    if close is not None:
+        return f"did you mean `{close}`?"
     if not choices:
         return "none is declared"
     return "known here: " + ", ".join(f"`{choice}`" for choice in choices)

@@ -30,6 +30,22 @@ class Parameter(NamedTuple):
         return f"{opening}{self.low:g}, {self.high:g}{closing}"
 
 
+class CellBudgets(NamedTuple):
+    """The budgets of the cells of a level, by the names of the cells.
+
+    Attributes:
+        key: whose ids the names stand for.
+        names: of cells, in order.
+        otherwise: whether all cells without a name have a budget.
+        values: params -> the budgets: those of the names in their order, then that of the others.
+    """
+
+    key: str
+    names: tuple[str, ...]
+    otherwise: bool
+    values: Callable[[Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a generated module says about itself.
@@ -41,7 +57,10 @@ class Objective:
             weights): what each cell adds to each metric, and by level which cells count.
         metrics: the level over whose cells each metric is a mean, by its name.
         levels: (name, key or None) from the first level above the token to the coarsest.
-        tensors: of which tensors, besides advantages and the mask, it reads single values.
+        tensors: of which tensors, besides advantages, the mask and budgets of cells, it reads
+            single values.
+        budgets: by level, where cells have budgets by name. `tensors` of the functions holds them
+            token by token, as "budget of LEVEL".
         outermost: the level whose cells the loss is a mean over, or None.
         whole: the level of which a part taken for the whole is another objective, or None where
             losses of parts of a batch add up.
@@ -53,6 +72,7 @@ class Objective:
     levels: tuple[tuple[str, str | None], ...]
     metrics: dict[str, str]
     tensors: tuple[str, ...]
+    budgets: dict[str, CellBudgets]
     outermost: str | None
     whole: str | None
     semantic_hash: str

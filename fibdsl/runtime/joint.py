@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fibdsl.runtime.cells import Budgets, token_budgets
 from fibdsl.runtime.checks import Checks, binary
 from fibdsl.runtime.contract import Objective
 from fibdsl.runtime.layouts import BlockLayout, parent_cells
@@ -51,12 +52,13 @@ class Inputs(NamedTuple):
     """The tensors of a call besides logp.
 
     Attributes:
-        ids: the ids of the keyed levels, by level, to be numbered in the graph; None where cells
-            were numbered before.
-        parents, sizes: as in `SharedCells`, of cells that were.
+        ids: the ids of the keyed levels, by level, to be numbered in the graph; where cells were
+            numbered before, those of levels with budgets by name.
+        parents, sizes: as in `SharedCells`, of cells that were; None where they were not.
         layout: of packed tokens, which row each is in.
         earlier: sums of an earlier pass.
         tensors: what else the objective reads of each token, by name.
+        budgets: what there is to know of budgets of cells.
     """
 
     old_logp: Tensor
@@ -64,12 +66,13 @@ class Inputs(NamedTuple):
     mask: Tensor
     params: Tensor
     normalizer: Tensor
-    ids: dict[str, Tensor] | None
-    parents: tuple[Tensor, ...]
+    ids: dict[str, Tensor]
+    parents: tuple[Tensor, ...] | None
     sizes: tuple[Tensor, ...]
     layout: BlockLayout | None
     earlier: Sums | None
     tensors: dict[str, Tensor]
+    budgets: Budgets
 
 
 class Outputs(NamedTuple):
@@ -109,7 +112,7 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
         tensors = {name: layout.take(tensor) for name, tensor in tensors.items()}
         mask = layout.take(mask) & layout.inside()
     parents = given.parents
-    if given.ids is not None:
+    if parents is None:
         parents = parent_cells(objective.levels, given.ids, mask, layout, n_rows, checks)
     levels = _levels(setup, rows, logp.shape[0], n_rows, parents, given.sizes)
 
@@ -124,6 +127,18 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
         # Once, not in each loop over the tokens: indices are looked up and checked.
         x, advantages, weight = kept(x), kept(advantages), kept(weight)
     params, normalizer = given.params.to(dtype), given.normalizer.to(dtype)
+    budgets = token_budgets(
+        objective,
+        given.budgets,
+        given.ids,
+        params,
+        mask,
+        layout,
+        levels.levels,
+        setup.ranks,
+        checks,
+    )
+    tensors |= {f"budget of {level}": budget for level, budget in budgets.items()}
 
     held: tuple[list[Tensor], list[Tensor]] = ([], [])
     earlier = given.earlier

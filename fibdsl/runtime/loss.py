@@ -16,10 +16,12 @@ import torch.fx.experimental._config
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from fibdsl.runtime.cells import Budgets, given_budget, said_budgets
 from fibdsl.runtime.checks import Checks, binary, check_tokens, raise_for
 from fibdsl.runtime.contract import LossOutput, Objective
 from fibdsl.runtime.joint import Inputs, Outputs, Setup, Sums, joint
 from fibdsl.runtime.layouts import BLOCK, BlockLayout, layout_of, padded_to_block, raw_ids
+from fibdsl.runtime.naming import Cells, cell_ids
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.ranks import Ranks
 from fibdsl.runtime.schedules import Schedule, as_schedule, values_at
@@ -88,7 +90,7 @@ def _expect_large(logp: Tensor, given: Inputs) -> None:
     rows, width = 256, 1024
     tokens, lines = rows * width, {0: rows, 1: width}
     arrays = (logp, given.old_logp, given.advantages, given.mask, *given.tensors.values())
-    ids = (given.ids or {}).values()
+    ids = (*given.ids.values(), *given.budgets.given.values())
     sizes = [(t, lines) for t in (*arrays, *ids)]
     if given.layout is not None:
         blocks = {0: tokens // BLOCK + rows}
@@ -103,11 +105,16 @@ def _expect_large(logp: Tensor, given: Inputs) -> None:
 
 
 class _Graph(NamedTuple):
-    """What graphs are told apart by: each is compiled once, for all sizes of a number type."""
+    """What graphs are told apart by: each is compiled once, for all sizes of a number type.
+
+    Attributes:
+        budgets: the levels whose budgets are given as they are.
+    """
 
     sharing: Sharing
     keep: bool
     earlier: bool
+    budgets: tuple[str, ...]
 
 
 class _Call(NamedTuple):
@@ -132,6 +139,8 @@ class FusedLoss(torch.nn.Module):
         gradients: how the ranks' gradients are put together, needed with `process_group`:
             "averaged" as by DDP and FSDP, or "summed". Loss and metrics are those of the whole
             batch on every rank either way.
+        cells: which ids the named cells of the objective have, by key and name, where it has
+            budgets for them (`objective.budgets`): {"data_source": {"math": 0, "code": 7}}.
         guard: called with all values before any change; raises to refuse it (an attribute).
         **params: values of the objective's parameters, numbers or schedules; the others have their
             defaults.
@@ -140,7 +149,8 @@ class FusedLoss(torch.nn.Module):
         starting: the schedules that modules of this class start with.
 
     Raises:
-        ValueError: an unknown parameter or metric, or a value outside its range.
+        ValueError: an unknown parameter, metric or cell, a value outside its range, a named cell
+            without an id.
     """
 
     starting: ClassVar[Mapping[str, Schedule]] = {}
@@ -154,6 +164,7 @@ class FusedLoss(torch.nn.Module):
         metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
+        cells: Cells | None = None,
         **params: float | Schedule,
     ) -> None:
         super().__init__()
@@ -179,6 +190,8 @@ class FusedLoss(torch.nn.Module):
         self._vectors: dict[torch.device, Tensor] = {}
         self._unset: dict[torch.device, Tensor] = {}
         self.set_params(**{**self.starting, **params})
+        self._known: dict[torch.device, dict[str, Tensor]] = {}
+        self.set_cells(cells)
 
         self._backend = backend
         self._compiled: dict[_Graph, Callable[[Tensor, Inputs], Outputs]] = {}
@@ -292,6 +305,17 @@ class FusedLoss(torch.nn.Module):
             self._values = values
             self._vectors.clear()
 
+    def set_cells(self, cells: Cells | None) -> None:
+        """Says which ids the named cells have, in place of what was said before. Never recompiles.
+
+        Raises:
+            ValueError: a key or name that the objective does not have, a name of a key without an
+                id, two names of one id.
+        """
+        names = {b.key: b.names for b in self.objective.budgets.values() if b.names}
+        self._cells = cell_ids(self.objective.name, names, cells)
+        self._known.clear()
+
     def get_extra_state(self) -> dict[str, Any]:
         # Of plain types, which torch.load takes without trusting the file.
         state: dict[str, Any] = dict(self._values)
@@ -306,7 +330,11 @@ class FusedLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         shown = [self.objective.name, *(f"{k}={v:g}" for k, v in self._values.items())]
-        return ", ".join([*shown, *([f"step={self._step}"] if self.schedules else [])])
+        shown += [f"step={self._step}"] if self.schedules else []
+        for key, names, _, _ in self.objective.budgets.values():
+            for name, number in zip(names, self._cells.get(key, ()), strict=False):
+                shown.append(f"{key}.{name}={number}")
+        return ", ".join(shown)
 
     def forward(
         self,
@@ -318,6 +346,7 @@ class FusedLoss(torch.nn.Module):
         *,
         rollout_logp: Tensor | None = None,
         ref_logp: Tensor | None = None,
+        budgets: Mapping[str, Tensor] | None = None,
         cu_seqlens: Tensor | BlockLayout | None = None,
         normalizers: Mapping[str, float | Tensor] | None = None,
         whole_cells: bool = False,
@@ -339,6 +368,9 @@ class FusedLoss(torch.nn.Module):
             rollout_logp: the log-probabilities that the inference engine reported, shape of `logp`;
                 needed where the objective looks at it (`objective.tensors`), else not looked at.
             ref_logp: those of a reference policy, likewise.
+            budgets: in place of budgets by name (`cells`): by level the budget of the cell that
+                each trajectory, (B,), or token, shaped like `logp`, is in; above 0, and the same
+                in all of a cell; in the unit of the signal.
             cu_seqlens: for packed tensors: int32 or int64 (B + 1,), row offsets from 0 to N; or
                 the `block_layout` of these, made once for several calls on a batch.
             normalizers: where the batch is part of a larger one: the number of outermost cells
@@ -370,7 +402,9 @@ class FusedLoss(torch.nn.Module):
 
         tokens = logp, old_logp, advantages, mask
         given = {"rollout_logp": rollout_logp, "ref_logp": ref_logp}
-        call = self._call(refuse, *tokens, keys, cu_seqlens, normalizers, False, aggregates, given)
+        call = self._call(
+            refuse, *tokens, keys, cu_seqlens, normalizers, False, aggregates, given, budgets
+        )
         out = self._run(call)
         loss = out.loss
         if logp.requires_grad and torch.is_grad_enabled():
@@ -391,6 +425,7 @@ class FusedLoss(torch.nn.Module):
         *,
         rollout_logp: Tensor | None = None,
         ref_logp: Tensor | None = None,
+        budgets: Mapping[str, Tensor] | None = None,
         cu_seqlens: Tensor | BlockLayout | None = None,
         stale: bool = False,
         whole_cells: bool = False,
@@ -427,7 +462,9 @@ class FusedLoss(torch.nn.Module):
 
         tokens = logp, old_logp, advantages, mask
         given = {"rollout_logp": rollout_logp, "ref_logp": ref_logp}
-        call = self._call(refuse, *tokens, keys, cu_seqlens, None, keep_aggregates, None, given)
+        call = self._call(
+            refuse, *tokens, keys, cu_seqlens, None, keep_aggregates, None, given, budgets
+        )
         out = self._run(call)
         named = self._named(out.metrics)
         if stale:
@@ -505,6 +542,7 @@ class FusedLoss(torch.nn.Module):
         keep: bool,
         earlier: Aggregates | None,
         others: Mapping[str, Tensor | None],
+        budgets: Mapping[str, Tensor] | None,
     ) -> _Call:
         """Checks the arguments, on all ranks together, and numbers the cells that are shared."""
         objective, ranks = self.objective, None if earlier is not None else self._ranks
@@ -513,24 +551,33 @@ class FusedLoss(torch.nn.Module):
         together = several or in_pieces(objective, keys)
         error: Exception | None = None
         facts = (0,) * len(_COMMON)
-        ids: dict[str, Tensor] | None = None
+        ids: dict[str, Tensor] = {}
+        said: tuple[str, ...] = ()
+        own_budgets: dict[str, Tensor] = {}
         own: OwnCells | None = None
         extra: dict[str, Tensor] = {}
         try:
             refuse()
             extra = self._extra(others)
+            said = said_budgets(objective, self._cells, budgets)
+            own_budgets = {level: (budgets or {})[level] for level in said}
             if ranks is not None and isinstance(logp, Tensor) and logp.numel() == 0:
                 # A rank without rows takes part with one that is all mask.
                 logp, old_logp, advantages, mask, keys, cu_seqlens = _nothing(
                     logp, old_logp, advantages, keys, cu_seqlens
                 )
                 extra = {name: torch.zeros_like(logp) for name in extra}
+                own_budgets = {level: torch.zeros_like(logp) for level in said}
             tokens = {"logp": logp, "old_logp": old_logp, "advantages": advantages, "mask": mask}
             tokens |= extra
             check_tokens(tokens, cu_seqlens is not None)
             normalizer = self._normalizer(normalizers, logp.device)
             layout = None if cu_seqlens is None else layout_of(cu_seqlens, logp)
             rows = logp.shape[0] if layout is None else layout.cu_seqlens.shape[0] - 1
+            own_budgets = {
+                level: given_budget(objective, level, budget, rows, logp, layout)
+                for level, budget in own_budgets.items()
+            }
             if together:
                 checks = Checks()
                 mask = binary(mask, checks)
@@ -538,9 +585,11 @@ class FusedLoss(torch.nn.Module):
                 own = own_cells(objective, keys, mask, layout, rows, several)
                 if (keep or earlier is not None) and in_pieces(objective, keys):
                     raise ValueError("aggregates are not kept for pieces of trajectories")
-                facts = self._common(logp, old_logp, advantages, keys)
-            else:
+                facts = self._common(logp, old_logp, advantages, keys, said)
+            if self._by_names(said) or not together:
                 ids = raw_ids(objective.levels, keys, rows, mask, layout)
+                if together:
+                    ids = {level: ids[level] for level in self._by_names(said)}
         except Exception as found:  # of any kind: other ranks must not wait for this one
             error = found
         if ranks is not None:
@@ -573,13 +622,20 @@ class FusedLoss(torch.nn.Module):
             self._vector(logp.device),
             normalizer,
             ids,
-            cells.parents if cells is not None else (),
+            cells.parents if cells is not None else None,
             cells.sizes if cells is not None else (),
             layout,
             sums,
             {name: t.detach().contiguous() for name, t in extra.items()},
+            Budgets(
+                {level: self._ids(level, logp.device) for level in self._by_names(said)},
+                {
+                    level: budget.to(compute_dtype(logp.dtype)).contiguous()
+                    for level, budget in own_budgets.items()
+                },
+            ),
         )
-        graph = _Graph(sharing, keep, earlier is not None)
+        graph = _Graph(sharing, keep, earlier is not None, said)
         return _Call(graph, logp, given, cells)
 
     def _extra(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
@@ -597,8 +653,31 @@ class FusedLoss(torch.nn.Module):
             found[name] = tensor
         return found
 
+    def _by_names(self, said: tuple[str, ...]) -> list[str]:
+        """The levels whose budgets are known by name, where those of `said` are given."""
+        return [
+            level
+            for level, budget in self.objective.budgets.items()
+            if budget.names and level not in said
+        ]
+
+    def _ids(self, level: str, device: torch.device) -> Tensor:
+        """The ids of the named cells of a level."""
+        if device not in self._known:
+            self._known[device] = {}
+        known = self._known[device]
+        if level not in known:
+            ids = self._cells[self.objective.budgets[level].key]
+            known[level] = torch.tensor(ids, dtype=torch.int64).to(device)
+        return known[level]
+
     def _common(
-        self, logp: Tensor, old_logp: Tensor, advantages: Tensor, keys: Mapping[str, Tensor]
+        self,
+        logp: Tensor,
+        old_logp: Tensor,
+        advantages: Tensor,
+        keys: Mapping[str, Tensor],
+        said: tuple[str, ...],
     ) -> tuple[int, ...]:
         """What all ranks have to agree on, as numbers."""
         dtype = str(_promoted(logp, old_logp, advantages))
@@ -609,6 +688,7 @@ class FusedLoss(torch.nn.Module):
             zlib.crc32(dtype.encode()),
             int(in_pieces(self.objective, keys)),
             int(self._scale),
+            zlib.crc32(repr((sorted(self._cells.items()), said)).encode()),
         )
 
     def _vector(self, device: torch.device) -> Tensor:
@@ -651,6 +731,7 @@ _COMMON = (
     "the number type",
     "whether rows are pieces",
     "how their gradients are put together",
+    "the budgets of cells",
 )
 
 

@@ -298,6 +298,7 @@ class Require:
     Attributes:
         at: the level after `at`.
         measure, bound: of `trust_region tv <= bound`.
+        of: the objective that it is inherited from.
     """
 
     property: Name
@@ -308,6 +309,7 @@ class Require:
     range: Range | None
     assumed: bool
     span: Span
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

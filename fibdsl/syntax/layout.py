@@ -59,7 +59,7 @@ def _objective(part: Part) -> list[Line]:
     body: list[Line] = []
     for index, statement in enumerate(part.body or ()):
         if statement.body is None or index in paddings:
-            padding = {} if statement.keyword == "waive" else _KEYWORD
+            padding = {} if statement.keyword in ("waive", "let") else _KEYWORD
             body += _statement(statement, _INDENT, paddings.get(index, padding))
         elif statement.keyword == "at":
             body += _block(statement, _INDENT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,17 @@ LAYOUTS = ("padded", "packed")
 
 @dataclass(frozen=True)
 class Case:
-    """A padded batch, float64, and how to hand it to a loss module."""
+    """A padded batch, float64, and how to hand it to a loss module.
+
+    `others`: further tensors with a value a token, by name, as `rollout_logp`.
+    """
 
     logp: Tensor
     old_logp: Tensor
     advantages: Tensor
     mask: Tensor
     keys: dict[str, Tensor]
+    others: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype) -> Case:
         return Case(
@@ -41,6 +45,7 @@ class Case:
             self.advantages.to(dtype),
             self.mask,
             self.keys,
+            {name: tensor.to(dtype) for name, tensor in self.others.items()},
         )
 
     def rows(self, part: slice) -> Case:
@@ -50,6 +55,7 @@ class Case:
             self.advantages[part],
             self.mask[part],
             {name: ids[part] for name, ids in self.keys.items()},
+            {name: tensor[part] for name, tensor in self.others.items()},
         )
 
     @property
@@ -129,11 +135,12 @@ def compiled(loss_fn: Callable[..., Any], case: Case, layout: str, **options: An
     """Loss, gradient (padded shape) and metrics of a loss module."""
     if layout == "padded":
         logp = case.logp.clone().requires_grad_()
-        out = loss_fn(logp, *case.tokens[1:], case.keys, **options)
+        out = loss_fn(logp, *case.tokens[1:], case.keys, **case.others, **options)
     else:
         (logp, *rest), keys, cu, keep = case.packed()
         logp = logp.clone().requires_grad_()
-        out = loss_fn(logp, *rest, keys, cu_seqlens=cu, **options)
+        others = {name: tensor[keep] for name, tensor in case.others.items()}
+        out = loss_fn(logp, *rest, keys, cu_seqlens=cu, **others, **options)
     out.loss.backward()
     assert logp.grad is not None
     assert logp.grad.dtype == logp.dtype
@@ -146,14 +153,14 @@ def compiled(loss_fn: Callable[..., Any], case: Case, layout: str, **options: An
 
 def reference(objective: Objective, case: Case) -> Result:
     """The same by the interpreter, in float64, on the values as they are."""
-    result = objective.evaluate(*case.tokens, case.keys)
+    result = objective.evaluate(*case.tokens, case.keys, **case.others)
     return Result(result.loss, result.gradient, result.metrics)
 
 
 def smooth_rows(objective: Objective, case: Case, margin: float = 1e-4) -> NDArray[np.bool_]:
     """Rows whose gates are neither in the rollback band, which amplifies rounding by k, nor within
     `margin` of the end of a piece, where rounding can change the slope."""
-    batch = objective.batch(*case.tokens, case.keys)
+    batch = objective.batch(*case.tokens, case.keys, **case.others)
     run = interp.run(objective.program, batch, objective.params)
     rough = np.zeros(batch.sizes[TOKEN], bool)
     for op in objective.program.ops:

@@ -5,6 +5,7 @@ the undivided batch. And what each part says by itself, by the same harness, is 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,11 @@ from tests.distributed.splits import called, dealt, in_micro_batches, in_pieces,
 from tests.property.test_random_specs import random_spec
 
 SEEDS = {1: 20, 2: 20, 3: 14, 4: 12}
+PUBLISHED = (
+    *("gepo", "vespo", "topr", "gspo_token", "gmpo", "aspo", "dro"),
+    *("fiberpo_overlays", "fiberpo_turns", "fiberpo_experts"),
+)
+"""What aggregates in expressions, sums, weights and penalties there are."""
 EXACT = 1e-12
 
 
@@ -62,9 +68,9 @@ class Scenario(NamedTuple):
         return gradient / len(parts) if self.grouped and self.averaged else gradient
 
 
-def scenario(seed: int, ranks: int) -> Scenario:
+def scenario(seed: int, ranks: int, spec: str | None = None) -> Scenario:
     rng = random.Random(f"{seed} {ranks}")
-    text = random_spec(rng)
+    text = random_spec(rng) if spec is None else shipped_specs()[spec].read_text("utf-8")
     whole = random_case(rng.randint(1, 12), rng.randint(1, 20), seed, drift=rng.choice([0.02, 0.2]))
     rows, row_of = whole, torch.arange(whole.mask.shape[0])
     if rng.random() < 0.5:
@@ -76,11 +82,16 @@ def scenario(seed: int, ranks: int) -> Scenario:
     return Scenario(text, whole, rows, row_of, owned, parts, layout, grouped, averaged)
 
 
+def scenarios(ranks: int) -> Iterator[Scenario]:
+    """Random objectives, then published ones."""
+    yield from (scenario(seed, ranks) for seed in range(SEEDS[ranks]))
+    yield from (scenario(seed, ranks, spec) for seed, spec in enumerate(PUBLISHED))
+
+
 def split_answers(rank: int, ranks: int) -> list[tuple[Result, Result]]:
     """Of each scenario, what one call on each rank says, and what its micro-batches add up to."""
     answers = []
-    for seed in range(SEEDS[ranks]):
-        s = scenario(seed, ranks)
+    for s in scenarios(ranks):
         loss_fn, own = s.loss_fn(), take(s.rows, s.owned[rank])
         call = called(loss_fn, own, s.layout)
         answers.append((call, in_micro_batches(loss_fn, own, s.layout, s.parts[rank], own.logp)))
@@ -90,8 +101,7 @@ def split_answers(rank: int, ranks: int) -> list[tuple[Result, Result]]:
 @pytest.mark.parametrize("ranks", SEEDS)
 def test_any_split_is_the_undivided_batch(ranks: int) -> None:
     answers = gathered(ranks, split_answers, ranks)
-    for seed in range(SEEDS[ranks]):
-        s = scenario(seed, ranks)
+    for seed, s in enumerate(scenarios(ranks)):
         expected = reference(fibdsl.load_text(s.text), s.whole)
         for way in (0, 1):
             parts = [answer[seed][way] for answer in answers]

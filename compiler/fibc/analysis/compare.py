@@ -93,6 +93,10 @@ def _interface(a: Facts, b: Facts) -> Iterator[str]:
             yield f"~ param {_param(old[name])}  ->  {_param(new[name])}"
     for name, level in _changed(_keys(a.objective), _keys(b.objective)):
         yield f"{name} key {level}"
+    for sign, tensor in _changed(list(a.objective.tensors), list(b.objective.tensors)):
+        yield f"{sign} tensor {tensor}"
+    for sign, cell in _changed(_cells(a), _cells(b)):
+        yield f"{sign} cell {cell}"
     outer = a.program.outermost, b.program.outermost
     if outer[0] != outer[1]:
         yield f"~ normalizer {outer[0] or 'none'}  ->  {outer[1] or 'none'}"
@@ -104,6 +108,11 @@ def _param(p: TypedParam) -> str:
 
 def _keys(objective: TypedObjective) -> list[str]:
     return [f"{level.key} (level {level.name})" for level in objective.levels if level.key]
+
+
+def _cells(facts: Facts) -> list[str]:
+    """The names whose ids a caller gives."""
+    return [f"{b.key}.{name}" for b in facts.program.budgets.values() for name in b.entries]
 
 
 def _changed(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
@@ -137,9 +146,9 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
     value: Witness | None = None
     gradient: Witness | None = None
     where: dict[str, int] = {}
-    weighed_apart, seen = False, 0
+    weighed_apart, terms_apart, seen = False, False, 0
     for one, other in _pairs(a, b):
-        losses = one.run.loss, other.run.loss
+        losses = one.run.loss + 0.0, other.run.loss + 0.0  # no -0 in print
         scale = max(1.0, *map(abs, losses))
         apart = abs(losses[0] - losses[1]) > _TOLERANCE * scale
         steep = _apart(one.gradient, other.gradient)
@@ -149,7 +158,9 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
         tokens = one.gated_ratio, other.gated_ratio
         if not _apart(*tokens):
             # Where only gradients differ, a gate at its budget may be all there is to it.
-            weighed_apart = weighed_apart or apart
+            other_terms = _apart(one.factor, other.factor) or _apart(one.penalty, other.penalty)
+            terms_apart = terms_apart or (apart and other_terms)
+            weighed_apart = weighed_apart or (apart and not other_terms)
         if _apart(*tokens) or not apart:
             differing = tokens if apart else (one.gradient, other.gradient)
             for regime in _regimes(one, abs(differing[0] - differing[1]).argmax()):
@@ -157,19 +168,24 @@ def _difference(a: Facts, b: Facts) -> tuple[Change, tuple[str, ...], Witness | 
         name = f"{a.objective.name}.difference"
         if apart and (value is None or _smaller(one, value)):
             shows = f"the loss is {losses[0]:.6g} and {losses[1]:.6g}"
-            value = Witness(name, one.built.tensors, shows)
+            value = Witness(name, one.tensors, shows + _named(one))
         elif steep and gradient is None:
             norms = [float((t.gradient**2).sum() ** 0.5) for t in (one, other)]
             shows = (
                 f"the loss is {losses[0]:.6g}, with gradient norms {norms[0]:.6g}, {norms[1]:.6g}"
             )
-            gradient = Witness(name, one.built.tensors, shows)
+            gradient = Witness(name, one.tensors, shows + _named(one))
         if seen >= _ENOUGH:
             break
     change = Change.VALUE if value else Change.GRADIENT if gradient else Change.UNKNOWN
     ordered = sorted(where, key=lambda regime: -where[regime])
     if _PASSING in where:
         ordered = ["in every regime, also where all gates pass"]
+    if terms_apart:
+        same = "G is the same, what" if not where else "what"
+        ordered.append(
+            f"in every regime: {same} is made of it (surrogate, weight, penalty) differs"
+        )
     if weighed_apart:
         what = "G is the same, its weights" if not where else "the weights of G"
         ordered.append(f"in every regime: {what} (`reduce`) differ")
@@ -204,11 +220,29 @@ def _pairs(a: Facts, b: Facts) -> Iterator[tuple[Trial, Trial]]:
         for trial in extreme_trials(facts):
             for tensors in _with_keys(trial.built.tensors, other.objective):
                 built = Built(tensors, trial.built.at, trial.built.cells)
-                try:
-                    one, two = evaluate(facts, built), evaluate(other, built)
-                except BatchError:
-                    continue  # cells that nest for one objective and not for the other
-                yield (one, two) if facts is a else (two, one)
+                for named in _names(a, b):
+                    try:
+                        one, two = (evaluate(f, built, named) for f in (facts, other))
+                    except BatchError:
+                        continue  # cells that nest for one objective and not for the other
+                    yield (one, two) if facts is a else (two, one)
+
+
+def _names(a: Facts, b: Facts) -> list[str | None]:
+    """The names of cells that have a budget in both; None: a cell of another name."""
+    both = [[*f.program.budgets.values()] for f in (a, b)]
+    words = [{word for budget in budgets for word in budget.entries} for budgets in both]
+    other = [any(budget.otherwise is not None for budget in budgets) for budgets in both]
+    names: list[str | None] = [None]
+    for word in sorted(words[0] | words[1]):
+        if all(word in w or o for w, o in zip(words, other, strict=True)):
+            names.append(word)
+    return names
+
+
+def _named(trial: Trial) -> str:
+    """Of a witness in which all cells have a name, which it is."""
+    return f" where all cells are called {trial.named}" if trial.named is not None else ""
 
 
 def _with_keys(
@@ -217,6 +251,8 @@ def _with_keys(
     """The batch with ids for what `objective` needs besides: each row for itself, or all as one."""
     import numpy as np
 
+    others = [name for name in objective.tensors if name not in tensors]
+    tensors = {**tensors, **dict.fromkeys(others, tensors["old_logp"])}
     missing = [key for key in objective.keys if key not in tensors]
     rows, width = tensors["mask"].shape
     alone = np.repeat(np.arange(rows)[:, None], width, axis=1)

@@ -17,6 +17,9 @@ from fibdsl.diagnostics.diagnostic import Label
 
 Status = Literal["proved", "refuted", "unknown"]
 
+DELETE = "delete this line"
+"""How helps say that a promise may go; one that is inherited is waived instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Because:

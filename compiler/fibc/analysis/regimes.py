@@ -5,6 +5,7 @@ Reachable is shown by a batch, unreachable is proved by ranges; anything else is
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -12,8 +13,11 @@ from typing import Literal
 from fibc.analysis.facts import Facts
 from fibc.analysis.proofs.rational import Rational
 from fibc.analysis.proofs.shape import Shape, ShapePiece, shape, shrinks
+from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
+from fibc.ir.scalar import leaning, show_scalar
+from fibc.lower.values import AFTER
 from fibdsl.types import Channels
 
 Reach = Literal["reachable", "unreachable", "unknown"]
@@ -51,7 +55,7 @@ def regimes(facts: Facts) -> tuple[Regime, ...]:
     seen = _seen(facts)
     found = []
     for op in facts.program.ops:
-        if not isinstance(op, ir.Gate):
+        if not isinstance(op, ir.Gate) or op.name.startswith(AFTER):
             continue
         gate = shape(op.rule)
         reached = facts.ranges.parts[op.name]
@@ -76,7 +80,7 @@ def _regime(
     op: ir.Gate, gate: Shape, piece: ShapePiece, sign: int, facts: Facts, acts: bool, reach: Reach
 ) -> Regime:
     bound = op.upper if sign > 0 else op.lower
-    C = "C" if op.budget is not None else ""
+    C = _computed(op, sign, facts) if op.budget is not None else ""
     if bound is not None:
         C = f"{facts.value(bound):.6g}"
     k = _steepness(op, facts)
@@ -92,6 +96,18 @@ def _regime(
         acts and piece.slope.at(k).high < 0,
         reach,
     )
+
+
+def _computed(op: ir.Gate, sign: int, facts: Facts) -> str:
+    """A computed budget: C, or of what it is made of the budget of its cell."""
+    budget = facts.objective.gates[op.level].budget
+    if op.rule.neighbours or budget is None:
+        return "C"
+    upper = ".plus" in op.name if facts.objective.channels is Channels.SPLIT else sign > 0
+    lean = -1 if op.name.endswith(".down") else 1
+    scalar = leaning(budget.upper if upper else budget.lower, lean)
+    text = show_scalar(scalar).replace(cell_budget_name(op.level), "budget")
+    return re.sub(r"\d+\.\d{6,}", lambda number: f"{float(number[0]):.6g}", text)
 
 
 def _steepness(op: ir.Gate, facts: Facts) -> Interval:

@@ -74,7 +74,8 @@ class Adjoint:
         self._hints: Counter[str] = Counter()
         self._own: list[str] = []
         self._terms: dict[tuple[str, str], list[_Term]] = {}
-        self._flows = differentiable(code.program)
+        # The loss is added up from derivatives too, whether or not a gradient flows on from there.
+        self._flows = differentiable(code.program) | code.surrogates
         # What the loss is linear in: the derivative, and the value.
         self._linear: list[tuple[_Term, str]] = []
         one = py.call(py.dotted("torch", "ones_like"), py.name("normalizer"))
@@ -140,8 +141,7 @@ class Adjoint:
             own = self._assigned("d_own", py.call("kept", _signed(parts[_OWN])))
             self._own.append(own)
         if _PULLED in parts:
-            there = py.compare(py.name("mask"), ">", py.constant(0.0))
-            pulled = _where(there, _signed(parts[_PULLED]), py.constant(0.0))
+            pulled = _counted(_signed(parts[_PULLED]))
         if own is None or pulled is None:
             whole = pulled if own is None else py.name(own)
             assert whole is not None
@@ -231,7 +231,7 @@ class Adjoint:
                     give(y, py.binary("*", g, slope))
                 else:
                     give(y, g)
-            case ir.Surrogate(_, _, gated, penalty):
+            case ir.Term(_, _, gated, penalty):
                 hint = f"d_{self.code.value_name(gated)}"
                 weight = _Term(
                     self._assigned(hint, py.binary("*", g, py.name("advantages"))), d.sign
@@ -239,8 +239,11 @@ class Adjoint:
                 self._linear.append((weight, gated))
                 give(gated, py.name(weight.name))
                 if penalty is not None:
-                    self._linear.append((_Term(d.name, -d.sign), penalty))
-                    give(penalty, g, -1)
+                    # What the mask leaves of it, a value a token: alike in a row, it is one a line.
+                    hint = f"d_{self.code.value_name(penalty)}"
+                    counted = _Term(self._assigned(hint, _counted(g)), -d.sign)
+                    self._linear.append((counted, penalty))
+                    give(penalty, py.name(counted.name), -1)
             case ir.LogProb(_, _, x):
                 give(x, g)
             case ir.Pointwise():
@@ -301,7 +304,8 @@ class Adjoint:
             if slope == Const(0.0) or name not in self._flows:
                 continue
             if slope == Const(1.0):
-                give(name, g)
+                # As below: of a lifted derivative there is one a line, and none is masked.
+                give(name, _counted(g) if op.level == TOKEN else g)
                 continue
             # The derivative of the result goes into each case: times an infinite slope of a case
             # that is not taken it would be NaN.
@@ -314,10 +318,7 @@ class Adjoint:
             written = torch_expression(
                 expr, [*values, g], lambda name: py.name(self.code.params[name])
             )
-            if op.level == TOKEN:
-                there = py.compare(py.name("mask"), ">", py.constant(0.0))
-                written = _where(there, written, py.constant(0.0))
-            give(name, written)
+            give(name, _counted(written) if op.level == TOKEN else written)
 
     def _gate(self, op: ir.Gate, g: ast.expr, give: Callable[..., None]) -> None:
         pieces = op.rule.pieces
@@ -368,6 +369,11 @@ def _added(names: list[str]) -> ast.expr:
 
 def _where(condition: ast.expr, yes: ast.expr, no: ast.expr) -> ast.expr:
     return py.call(py.dotted("torch", "where"), condition, yes, no)
+
+
+def _counted(expression: ast.expr) -> ast.expr:
+    """The expression at tokens that count, 0 under the mask."""
+    return _where(py.compare(py.name("mask"), ">", py.constant(0.0)), expression, py.constant(0.0))
 
 
 def _signed(term: _Term) -> ast.expr:

@@ -21,8 +21,9 @@ def torch_expression(
     written: ast.expr = fold(expr, param, lambda index: inputs[index], py.constant, _call)
     if _is_tensor(expr):
         return written
-    # What has no input has no shape and no type.
-    return py.binary("+", written, py.call(py.dotted("torch", "zeros_like"), inputs[0]))
+    # What has no input has no shape and no type. (Inputs that are not used may be numbers.)
+    like = next(given for given in inputs if not isinstance(given, ast.Constant))
+    return py.binary("+", written, py.call(py.dotted("torch", "zeros_like"), like))
 
 
 def _is_tensor(expr: Expr) -> bool:
@@ -62,6 +63,8 @@ def _is_number(tree: ast.expr) -> bool:
             return True
         case ast.UnaryOp(_, operand):
             return _is_number(operand)
+        case ast.BinOp(left, _, right):
+            return _is_number(left) and _is_number(right)
         case ast.Attribute(ast.Name("math"), "inf"):
             return True
         case _:

@@ -15,10 +15,12 @@ from fibc.analysis.proofs.shape import shape
 from fibc.analysis.proofs.split import split
 from fibc.emit import syntax as py
 from fibc.emit.bundle import Bundle
+from fibc.emit.cells import budget_functions
 from fibc.emit.functions import Functions
 from fibc.emit.gates import gate_functions
 from fibc.emit.metrics import metric_level
 from fibc.emit.operations import Operations
+from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
 from fibdsl._version import __version__
 from fibdsl.resources import runtime_sources
@@ -35,6 +37,7 @@ _LOSS_CLASS = '''class Loss(FusedLoss):
         metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
+        cells: Cells | None = None,
         **params: float,
     ) -> None:
         super().__init__(
@@ -43,6 +46,7 @@ _LOSS_CLASS = '''class Loss(FusedLoss):
             metrics=metrics,
             process_group=process_group,
             gradients=gradients,
+            cells=cells,
             **params,
         )
 '''
@@ -69,8 +73,10 @@ def emit(program: ir.Program, params: Mapping[str, float], doc: str, origin: Ori
     bundle = Bundle(runtime_sources())
     code = Operations(program, bundle.names)
     rules = dict.fromkeys(op.rule for op in program.ops if isinstance(op, ir.Gate))
+    budgets = budget_functions(code)
     functions = [
         *gate_functions([rule for rule in rules if not shape(rule).identity]),
+        *budgets.values(),
         *Functions(code).all(),
     ]
     rule = "# " + "-" * 98
@@ -83,7 +89,7 @@ def emit(program: ir.Program, params: Mapping[str, float], doc: str, origin: Ori
         py.text(
             [
                 py.assign("SEMANTIC_HASH", py.constant(origin.semantic_hash)),
-                _metadata(program, params),
+                _metadata(program, params, {level: f.name for level, f in budgets.items()}),
             ]
         ),
         _LOSS_CLASS,
@@ -110,7 +116,7 @@ def _heading(program: ir.Program, doc: str, origin: Origin) -> str:
             f"params {', '.join(p.name for p in program.params) or 'none'}",
             f"semantic hash {origin.semantic_hash}",
             "",
-            "    loss_fn = Loss()",
+            f"    loss_fn = Loss({_cells(program)})",
             "    out = loss_fn(logp, old_logp, advantages, mask"
             + (f", keys={{{keys}}})" if keys else ")"),
             "    out.loss.backward()",
@@ -118,7 +124,20 @@ def _heading(program: ir.Program, doc: str, origin: Origin) -> str:
     )
 
 
-def _metadata(program: ir.Program, values: Mapping[str, float]) -> ast.stmt:
+def _cells(program: ir.Program) -> str:
+    """How the ids of named cells are given."""
+    shown = [
+        f"{b.key!r}: {{{', '.join(f'{name!r}: ...' for name in b.entries)}}}"
+        for b in program.budgets.values()
+        if b.entries
+    ]
+    return f"cells={{{', '.join(shown)}}}" if shown else ""
+
+
+def _metadata(
+    program: ir.Program, values: Mapping[str, float], budgets: Mapping[str, str]
+) -> ast.stmt:
+    """`OBJECTIVE`; `budgets` are the functions that compute the budgets of cells, by level."""
     params = py.dictionary(
         (
             py.constant(p.name),
@@ -152,6 +171,19 @@ def _metadata(program: ir.Program, values: Mapping[str, float]) -> ast.stmt:
             levels=levels,
             metrics=metrics,
             tensors=py.tuple_of(py.constant(name) for name in _tensors(program)),
+            budgets=py.dictionary(
+                (
+                    py.constant(level),
+                    py.call(
+                        "CellBudgets",
+                        py.constant(budget.key),
+                        py.tuple_of(map(py.constant, budget.entries)),
+                        py.constant(budget.otherwise is not None),
+                        py.name(budgets[level]),
+                    ),
+                )
+                for level, budget in program.budgets.items()
+            ),
             outermost=py.constant(program.outermost),
             whole=py.constant(split(program).level),
             semantic_hash=py.name("SEMANTIC_HASH"),
@@ -162,8 +194,10 @@ def _metadata(program: ir.Program, values: Mapping[str, float]) -> ast.stmt:
 
 
 def _tensors(program: ir.Program) -> list[str]:
-    """The tensors, besides advantages and the mask, of which the program reads single values."""
+    """The tensors, besides advantages, the mask and budgets of cells, of which the program reads
+    single values."""
     names = {op.tensor for op in program.ops if isinstance(op, ir.Data)}
     if any(isinstance(op, ir.LogProb) for op in program.ops):
         names.add("logp")
-    return sorted(names - {"advantages"})
+    budgets = map(cell_budget_name, program.level_names)
+    return sorted(names - {"advantages", *budgets})

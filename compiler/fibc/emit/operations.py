@@ -103,7 +103,7 @@ class Operations:
                     # Where it cannot overflow it need not saturate.
                     return py.call(py.dotted("torch", "exp") if bounded else "exp", v(y))
                 return py.binary("+", one, v(y))
-            case ir.Surrogate(_, _, gated, penalty):
+            case ir.Term(_, _, gated, penalty):
                 term = py.binary("*", v(gated), py.name("advantages"))
                 return term if penalty is None else py.binary("-", term, v(penalty))
             case ir.NonNegativeAdvantage():
@@ -233,7 +233,7 @@ def _made_of_surrogates(program: ir.Program) -> set[str]:
     """The values made of gated ratios times advantages."""
     found: set[str] = set()
     for op in program.ops:
-        if isinstance(op, ir.Surrogate) or found & set(op.operands):
+        if isinstance(op, ir.Term) or found & set(op.operands):
             found.add(op.name)
     return found
 

@@ -52,7 +52,7 @@ def cut(program: ir.Program, gradient: Mapping[str, Sequence[str]]) -> tuple[Sta
     ops = {s: tuple(op for op in program.ops if stage_of[op.name] == s) for s in STAGES}
     ops["reduce"] = ()
     reads: dict[str, list[str]] = {s: [n for op in ops[s] for n in op.operands] for s in STAGES}
-    [term] = [op for op in program.ops if isinstance(op, ir.Surrogate)]
+    [term] = [op for op in program.ops if isinstance(op, ir.Term)]
     reads["reduce"] = list(term.operands)
     for stage, values in gradient.items():
         reads[stage] += values
@@ -97,7 +97,7 @@ def _assign(program: ir.Program) -> dict[str, str]:
     needed = ancestors([program.gated_ratio, program.objective])
     after_surrogate: set[str] = set()
     for op in program.ops:
-        if isinstance(op, ir.Surrogate) or after_surrogate & set(op.operands):
+        if isinstance(op, ir.Term) or after_surrogate & set(op.operands):
             after_surrogate.add(op.name)
     first = ancestors(
         [

@@ -97,7 +97,7 @@ def docstring(text: str) -> ast.stmt:
 
 def function(
     title: str, arguments: Sequence[str], doc: str, body: Sequence[ast.stmt], result: ast.expr
-) -> ast.stmt:
+) -> ast.FunctionDef:
     parameters = ast.arguments([], [ast.arg(a) for a in arguments], None, [], [], None, [])
     statements: list[ast.stmt] = [docstring(doc), *body, ast.Return(result)]
     return ast.FunctionDef(title, parameters, statements, [], lineno=0)

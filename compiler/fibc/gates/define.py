@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import PurePath
 
-from fibc.expressions import LOG, PURE, RATIO, Expressions, Typed, Unit, unit_of
-from fibc.gates.parity import is_odd
+from fibc.analysis.proofs.enclosure import doubts
+from fibc.analysis.proofs.shape import ZERO, shape
+from fibc.expressions import Expressions, Typed
+from fibc.gates.leaves import LEAVES, REALS
+from fibc.gates.parity import unseen
 from fibc.gates.rule import Case, Formula, GateRule, Parameter, Piece
 from fibc.ir.expression import Call, Const, Expr, Input, fold, inputs_of, show
+from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
+from fibc.no_value import no_value
 from fibc.quantities import BadExpressionError
-from fibdsl.builtins import CELL_COUNTS
-from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
-from fibdsl.source import Source
+from fibc.units import LOG, PURE, RATIO, SIGNAL, Unit, conversion, unit_of
+from fibdsl.builtins import CELL_COUNTS, GATE_WORDS, RESERVED
+from fibdsl.diagnostics.diagnostic import Diagnostics, Label, nearest
+from fibdsl.diagnostics.errors import InternalError
+from fibdsl.source import Source, Span
 from fibdsl.syntax import ast
 from fibdsl.types import Space
 
-SIGNAL = Unit("signal")
-
-TOKEN_CONTEXT = {
-    "log_ratio": LOG,
-    "ratio": RATIO,
-    "logp": LOG,
-    "old_logp": LOG,
-    "prob": PURE,
-    "old_prob": PURE,
+_UNITS = {"ratio": RATIO, "prob": PURE, "old_prob": PURE}
+_CONTEXT = {
+    **dict.fromkeys(CELL_COUNTS, PURE),
+    "advantage": PURE,
+    **{name: _UNITS.get(name, LOG) for name in GATE_WORDS},
 }
-"""What a gate may look at besides its cell, at the token."""
+"""What a gate may look at besides its parameters: its cell, or at the token the token."""
 
-_CONTEXT = {**dict.fromkeys(CELL_COUNTS, PURE), "advantage": PURE, **TOKEN_CONTEXT}
+_ELSEWHERE = {
+    "gated_ratio": "it is what the gates make; a gate sees what it gates",
+    **dict.fromkeys(
+        ("ref_logp", "rollout_logp"), "it is known to `bypass`, `surrogate`, `weight` and `penalty`"
+    ),
+    "budget": "give it to the gate where it is used, as in `base NAME(budget)`",
+}
 
 
 def define(
-    definition: ast.GateDefinition, source: Source, diagnostics: Diagnostics
+    definition: ast.GateDefinition,
+    source: Source,
+    diagnostics: Diagnostics,
+    gates: frozenset[str] = frozenset(),
 ) -> GateRule | None:
-    """The gate that a definition describes, or None when it has errors (in `diagnostics`)."""
+    """The gate that a definition describes, or None when it has errors (in `diagnostics`).
+
+    Args:
+        gates: names of gates, for messages: a gate cannot use another one.
+    """
     try:
-        return _Definition(definition, source, diagnostics).rule()
+        return _Definition(definition, source, diagnostics, gates).rule()
     except BadExpressionError:
         return None
 
@@ -47,54 +66,80 @@ class _Definition:
     definition: ast.GateDefinition
     source: Source
     diagnostics: Diagnostics
+    gates: frozenset[str]
 
     def rule(self) -> GateRule:
         x, *others = self.definition.parameters
+        self.named()
         signal = self.signal(x)
         unit = SIGNAL if signal is None else unit_of(signal)
         parameters = tuple(self.parameter(p) for p in others)
-        self.distinct()
         names = {x.name.text: unit}
         for parameter in parameters:
             names[parameter.name] = unit if parameter.space is None else unit_of(parameter.space)
-        context = {name: u for name, u in _CONTEXT.items() if name not in names}
-        typing = Expressions(self.diagnostics, {**names, **context}, sign_only=True)
+        typing = Expressions(
+            self.diagnostics,
+            {**names, **_CONTEXT},
+            sign_only=True,
+            elsewhere=_ELSEWHERE,
+            gates=self.gates,
+            unknown="a gate knows its parameters; what else it needs has to be one of them",
+        )
         typing.input(x.name.text)
         cases = self.cases(typing, unit)
         inputs = ("x", *typing.inputs[1:])
-        text = _text(cases, typing.inputs)
         rule = GateRule(
             self.definition.name.text,
-            text,
+            _text(cases, typing.inputs),
             PurePath(self.source.path).name,
             parameters,
             inputs,
             cases,
-            odd=self.definition.odd,
             signal=signal,
+            x=x.name.text,
+            context=tuple(
+                ast.Name(name, span) for name, span in typing.written.items() if name in _CONTEXT
+            ),
+            places=typing.places,
         )
-        if not rule.odd:
-            return rule
-        pieces = _pieces(rule)
-        if not pieces and not is_odd(rule):
-            self.diagnostics.add(
-                "FIB505",
-                f"`{rule.name}` is not seen to be odd",
-                self.definition.name.span,
-                "write its cases in |x|, sign(x) and odd functions of x, or delete `odd`",
-            )
-        return replace(rule, pieces=pieces)
+        self.certain(rule)
+        rule = replace(rule, pieces=_pieces(rule))
+        return replace(rule, odd=self.odd(rule))
+
+    def named(self) -> None:
+        """Every parameter has a name that nothing else has."""
+        seen: set[str] = set()
+        for p in self.definition.parameters:
+            name = p.name.text
+            if name in RESERVED - {"k"}:
+                raise self.bad(
+                    "FIB104",
+                    f"`{name}` is a word of the language",
+                    p.name.span,
+                    "choose another name for the parameter",
+                )
+            if name in seen:
+                raise self.bad("FIB103", f"a second parameter `{name}`", p.name.span, "rename it")
+            seen.add(name)
 
     def signal(self, x: ast.Parameter) -> Space | None:
         if x.default is not None:
-            raise self.bad("FIB401", "what is gated has no default", x.span, "delete the default")
+            raise self.bad(
+                "FIB401",
+                "what is gated has no default",
+                x.default.span,
+                "delete the default; what is given to a gate begins with its second parameter",
+            )
         if x.space is None:
             return None
         spaces = (Space.LOG.value, Space.DEVIATION.value)
+        if x.space.text not in [s.value for s in Space]:
+            help = nearest(x.space.text, spaces)
+            raise self.bad("FIB106", f"unknown space `{x.space.text}`", x.space.span, help)
         if x.space.text not in spaces:
             raise self.bad(
                 "FIB304",
-                f"a signal is a log-ratio or a deviation, not a `{x.space.text}`",
+                f"what is gated is a log or a deviation, not a {unit_of(Space(x.space.text))}",
                 x.space.span,
                 "write `: log` for `signal log_ratio`, `: deviation` for `signal ratio`, or "
                 "nothing for either",
@@ -109,28 +154,48 @@ class _Definition:
                 help = nearest(p.space.text, spaces)
                 raise self.bad("FIB106", f"unknown space `{p.space.text}`", p.space.span, help)
             space = Space(p.space.text)
-        default = None
-        if p.default is not None:
-            counts = dict.fromkeys(CELL_COUNTS, PURE) if space is Space.PURE else {}
-            value, _ = Expressions(self.diagnostics, counts, inputs=[*CELL_COUNTS]).expr(p.default)
-            default = simplified(value)
-        if p.name.text in _RESERVED:
-            raise self.bad(
-                "FIB104",
-                f"`{p.name.text}` is a word of the language",
-                p.name.span,
-                "choose another name for the parameter",
-            )
+        default = None if p.default is None else self.default(p.default, space)
         return Parameter(p.name.text, space, default)
 
-    def distinct(self) -> None:
-        seen: set[str] = set()
-        for p in self.definition.parameters:
-            if p.name.text in seen:
-                raise self.bad(
-                    "FIB103", f"a second parameter `{p.name.text}`", p.name.span, "rename it"
-                )
-            seen.add(p.name.text)
+    # --- defaults -------------------------------------------------------------------------------
+
+    def default(self, written: ast.Expr, space: Space | None) -> Expr:
+        """A default: numbers, and for a plain number counts of the cell; a budget is positive."""
+        counts = CELL_COUNTS if space is Space.PURE else {}
+        value = simplified(self.arithmetic(written, tuple(counts)))
+        if space is None and not (isinstance(value, Const) and value.value > 0):
+            raise self.bad(
+                "FIB402",
+                "a default budget is not positive",
+                written.span,
+                "a budget is a magnitude: a number above 0, without its sign",
+            )
+        return value
+
+    def arithmetic(self, expr: ast.Expr, counts: tuple[str, ...]) -> Expr:
+        match expr:
+            case ast.Number(value, _):
+                return Const(value)
+            case ast.Reference("inf", _):
+                return Const(math.inf)
+            case ast.Reference(name, _) if name in counts:
+                return Input(list(CELL_COUNTS).index(name))
+            case ast.Negative(operand, _):
+                return Call("-", (Const(0.0), self.arithmetic(operand, counts)))
+            case ast.Binary(operator, left, right, span):
+                divisor = self.arithmetic(right, counts)
+                if operator == "/" and simplified(divisor) == Const(0.0):
+                    raise self.bad("FIB302", "division by zero", span, "mend the divisor")
+                return Call(operator, (self.arithmetic(left, counts), divisor))
+        made = "numbers, `size` and `tokens`" if counts else "numbers only"
+        raise self.bad(
+            "FIB101",
+            f"a default is made of {made}",
+            expr.span,
+            "write the number out, or no default",
+        )
+
+    # --- the body -------------------------------------------------------------------------------
 
     def cases(self, typing: Expressions, unit: Unit) -> tuple[Case, ...]:
         body = self.definition.body
@@ -149,21 +214,66 @@ class _Definition:
     def fits(self, typed: Typed, wanted: Unit, expr: ast.Expr) -> Expr:
         value, unit = typed
         if unit not in (None, wanted):
+            assert unit is not None
             raise self.bad(
                 "FIB301",
                 f"a gate gives back what it gates, a {wanted}, and this is a {unit}",
                 expr.span,
-                "convert it: `log` of a ratio is a log-ratio, a ratio `- 1` a deviation; or say "
-                "what is gated, as in `gate g(x : deviation)`",
+                conversion(unit, wanted),
             )
         return simplified(value)
 
-    def bad(self, code: str, message: str, span: object, help: str) -> BadExpressionError:
-        self.diagnostics.add(code, message, span, help)  # type: ignore[arg-type]
+    def certain(self, rule: GateRule) -> None:
+        """Reports what may have no value whatever the gate is given; for the rest it is judged
+        where the gate is used."""
+        given = {p.name for p in rule.parameters}
+        conditions = [case.condition for case in rule.cases if case.condition is not None]
+        if any(rule.inputs[i] in given for c in conditions for i in inputs_of(c)):
+            return
+        everything = [LEAVES.get(name, REALS) for name in rule.inputs]
+        for sign in (1, -1):
+            inputs = [
+                Interval.point(Fraction(sign)) if name == "advantage" else interval
+                for name, interval in zip(rule.inputs, everything, strict=True)
+            ]
+            for function, argument, found in doubts(rule.whole, {}, inputs):
+                if any(rule.inputs[i] in given for i in inputs_of(argument)):
+                    continue
+                shown = show(argument, rule.names)
+                place = rule.places.get((function, shown), self.definition.name.span)
+                if (function, shown) in rule.places:
+                    shown = self.text(place)
+                message, help = no_value(function, shown, found)
+                raise self.bad("FIB305", message, place, help)
+
+    def odd(self, rule: GateRule) -> bool:
+        """Whether the gate is odd; reported where its definition says so and it is not seen."""
+        case = None if rule.pieces else unseen(rule)
+        if case is None or not self.definition.odd:
+            return case is None
+        index, part = case
+        body, x = self.definition.body, rule.x
+        written = body.cases[index] if isinstance(body, ast.Cases) else None
+        span = body.span if written is None else written.value.span
+        why = f"may not change its sign with {x}"
+        if part == "condition" and written is not None and written.condition is not None:
+            span = written.condition.span
+            why = f"may not be the same for {x} and -{x}"
+        self.diagnostics.add(
+            "FIB505",
+            f"`{rule.name}` is not seen to be odd: this {part} {why}",
+            span,
+            f"write it in |{x}|, sign({x}) and odd functions of {x}, or delete `odd`",
+            labels=(Label(self.definition.name.span, "said to be `odd`"),),
+        )
+        return False
+
+    def text(self, span: Span) -> str:
+        return " ".join(self.source.text[span.start : span.end].split())
+
+    def bad(self, code: str, message: str, span: Span, help: str) -> BadExpressionError:
+        self.diagnostics.add(code, message, span, help)
         return BadExpressionError()
-
-
-_RESERVED = frozenset({"inf", "ratio", *CELL_COUNTS, *_CONTEXT})
 
 
 def _regime(label: str | None, value: Expr, index: int) -> str:
@@ -186,7 +296,7 @@ def _text(cases: tuple[Case, ...], names: list[str]) -> str:
 
 
 def _pieces(rule: GateRule) -> tuple[Piece, ...]:
-    """An odd gate as linear pieces of |x|, in a budget and a steepness; none if it is not one."""
+    """A gate as linear pieces of |x|, in a budget and a steepness; none if it is not made of these."""
     plain = [p for p in rule.parameters if p.space is not None]
     if len(rule.budgets) > 1 or len(plain) > 1 or any(p.space is not Space.PURE for p in plain):
         return ()
@@ -203,7 +313,19 @@ def _pieces(rule: GateRule) -> tuple[Piece, ...]:
         slope, intercept = linear
         until, inclusive = end
         pieces.append(Piece(case.regime, Formula(slope), Formula(intercept), until, inclusive))
-    return tuple(pieces)
+    return tuple(pieces) if _in_order(replace(rule, pieces=tuple(pieces))) else ()
+
+
+def _in_order(rule: GateRule) -> bool:
+    """Whether the pieces are multiples of the budget and follow one another, for every k > 0."""
+    try:
+        pieces = shape(rule).pieces
+    except InternalError:
+        return False
+    k = Interval(Fraction(0), math.inf, True, True)
+    ends = [piece.until for piece in pieces if piece.until is not None]
+    steps = [after - before for before, after in itertools.pairwise([ZERO, *ends])]
+    return all(step.at(k).positive for step in steps)
 
 
 def _formula(expr: Expr, slots: list[int | None]) -> Expr | None:

@@ -15,14 +15,15 @@ not seen."""
 _OUTER = {"abs": "even", "tanh": "odd", "sign": "odd", "stopgrad": "odd"}
 
 
-def is_odd(rule: GateRule) -> bool:
-    """Whether every case of a gate is odd, and which one holds does not depend on the sign of x."""
-    for case in rule.cases:
+def unseen(rule: GateRule) -> tuple[int, Literal["condition", "value"]] | None:
+    """The first case that keeps a gate from being seen to be odd, and what of it: its value is not
+    odd, or whether it holds depends on the sign of x. None if the gate is odd."""
+    for index, case in enumerate(rule.cases):
         if case.condition is not None and _parity(case.condition, rule) not in ("even", "zero"):
-            return False
+            return index, "condition"
         if _parity(case.value, rule) not in ("odd", "zero"):
-            return False
-    return True
+            return index, "value"
+    return None
 
 
 def _parity(expr: Expr, rule: GateRule) -> Parity:

@@ -11,11 +11,13 @@ are exact, and the generated code and the interpreter read them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from fibc.ir.expression import Const, Expr, Input, fold
+from fibc.ir.expression import Call, Const, Expr, Input, fold
+from fibdsl.source import Span
+from fibdsl.syntax.ast import Name
 from fibdsl.types import Space
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -114,6 +116,10 @@ class GateRule:
         signal: the space that x has to have; None: any signal's.
         neighbours: whether it takes `over LEVEL` and its budget is what the other members of that
             cell leave (aggregational censoring).
+        builtin: whether it is a gate of the language.
+        x: what its definition calls the first input.
+        context: what it looks at besides its parameters, as it is written.
+        places: where a division, a logarithm or a root stands in its definition, by its argument.
     """
 
     name: str
@@ -126,6 +132,10 @@ class GateRule:
     odd: bool = True
     signal: Space | None = None
     neighbours: bool = False
+    builtin: bool = False
+    x: str = "x"
+    context: tuple[Name, ...] = ()
+    places: Mapping[tuple[str, str], Span] = field(default_factory=dict, compare=False)
 
     @property
     def budgets(self) -> tuple[str, ...]:
@@ -142,6 +152,29 @@ class GateRule:
     def regimes(self) -> tuple[str, ...]:
         """The names of its cases."""
         return tuple(case.regime for case in self.cases)
+
+    @property
+    def whole(self) -> Expr:
+        """Its cases as one expression."""
+        *conditional, last = self.cases
+        value = last.value
+        for case in reversed(conditional):
+            assert case.condition is not None
+            value = Call("where", (case.condition, case.value, value))
+        return value
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The inputs as its definition calls them."""
+        return (self.x, *self.inputs[1:])
+
+    @property
+    def usage(self) -> str:
+        """How it is written where it is used, for messages."""
+        shown = [p.name for p in self.parameters if p.space is None]
+        shown += [f"{p.name} = ..." for p in self.parameters if p.space is not None]
+        shown += ["over LEVEL"] if self.neighbours else []
+        return f"`{self.name}({', '.join(shown)})`" if shown else f"`{self.name}`"
 
     @property
     def by_advantage(self) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
+from fibc.gates.leaves import LEAVES, REALS
 from fibc.ir import functions
 from fibc.ir.interval import Interval, hull
 from fibc.ir.scalar import (
@@ -21,24 +22,6 @@ from fibc.ir.scalar import (
     leaning,
 )
 from fibc.typed import TypedGate
-
-_REALS = Interval.everything()
-_POSITIVE = Interval(Fraction(0), math.inf, True, True)
-_MEMBERS = Interval(Fraction(1), math.inf, high_open=True)
-_LOG_PROB = Interval(-math.inf, Fraction(0), True, False)
-LEAVES = {
-    "size": _MEMBERS,
-    "tokens": _MEMBERS,
-    "log_ratio": _REALS,
-    "ratio": _POSITIVE,
-    "logp": _LOG_PROB,
-    "old_logp": _LOG_PROB,
-    "ref_logp": _LOG_PROB,
-    "rollout_logp": _LOG_PROB,
-    "advantage": _REALS,
-    "gated_ratio": _REALS,
-}
-"""What is known of a cell or a token, and what that can be."""
 
 
 def cell_budget_name(level: str) -> str:
@@ -64,7 +47,7 @@ def at_level(scalar: Scalar, level: str) -> Scalar:
 
 
 def gate_inputs(
-    gate: TypedGate, params: Mapping[str, Interval], sign: int, x: Interval = _REALS
+    gate: TypedGate, params: Mapping[str, Interval], sign: int, x: Interval = REALS
 ) -> tuple[Interval, ...]:
     """What the inputs of a gate's cases can be, for advantages of a sign."""
     found = []

@@ -11,14 +11,17 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
+from functools import cached_property
 
 from fibc.analysis.proofs.shape import shape
+from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
 from fibc.ir.expression import Expr, fold
 from fibc.ir.interval import exact
 from fibc.ir.scalar import OPERATORS, Binary, ByAdvantage, Const, Count, Log, Negate, Param, Scalar
 from fibc.passes import PASSES
 from fibc.passes.fold_constants import fold_constants
+from fibc.typed import CellBudget
 from fibdsl.diagnostics.errors import InternalError
 from fibdsl.types import TRAJECTORY
 
@@ -135,6 +138,8 @@ class _Reader:
                 return self.gate(op, level)
             case ir.Divided(_, _, x, divisor):
                 return f"(divided {level} {self.value(x)} {self.scalar(divisor)})"
+            case ir.Data() if op.tensor in self.budgets:
+                return self.cells(self.budgets[op.tensor])
             case ir.Pointwise():
                 return f"({level} {self.expression(op.expr, op.inputs)})"
             case ir.NeighbourBudget(_, _, total, count, magnitude, delta):
@@ -142,6 +147,18 @@ class _Reader:
                 return f"(left {level} {operands} {self.scalar(delta)})"
             case _:
                 return self.plain(op, level)
+
+    @cached_property
+    def budgets(self) -> dict[str, CellBudget]:
+        """The budgets of cells by the tensor that holds them."""
+        return {cell_budget_name(level): b for level, b in self.program.budgets.items()}
+
+    def cells(self, budget: CellBudget) -> str:
+        """Budgets by the name of a cell, in the order of the names; the caller says what these
+        are."""
+        named = [f"{name} {self.scalar(budget.entries[name])}" for name in sorted(budget.entries)]
+        other = [] if budget.otherwise is None else [f"else {self.scalar(budget.otherwise)}"]
+        return f"(budgets of {budget.key} {'; '.join([*named, *other])})"
 
     def expression(self, expr: Expr, inputs: tuple[str, ...]) -> str:
         """An expression with its inputs as values and its parameters as they are named."""

@@ -11,13 +11,13 @@ Values are named, and operands are names of earlier operations (single assignmen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from fibc.gates.rule import GateRule
 from fibc.ir.expression import Expr
 from fibc.ir.scalar import Scalar
-from fibc.typed import TypedParam
+from fibc.typed import CellBudget, TypedParam
 from fibdsl.types import Level, Signal
 
 Sign = Literal[1, -1]
@@ -135,15 +135,15 @@ class GatedRatio(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Surrogate(Op):
-    """What a token adds to the objective: G_i * advantage_i, less a penalty.
+class Term(Op):
+    """What a token adds to the objective: factor * advantage - penalty.
 
     Attributes:
-        gated: G, or what an objective has in place of it, times a weight.
+        factor: weight * surrogate; G where an objective says neither.
     """
 
-    OPERANDS: ClassVar = ("gated", "penalty")
-    gated: str
+    OPERANDS: ClassVar = ("factor", "penalty")
+    factor: str
     penalty: str | None = None
 
 
@@ -418,6 +418,7 @@ class Program:
         gated_ratio: the value G, at the token.
         objective: the value J, at the batch; the loss is -J.
         outermost: the level whose cells the last mean of the reduce counts, or None (a sum).
+        budgets: of cells, by level: what the tensors `cell_budget_name(level)` are made of.
     """
 
     name: str
@@ -429,15 +430,16 @@ class Program:
     objective: str
     outermost: str | None
     metrics: tuple[Metric, ...]
+    budgets: dict[str, CellBudget] = field(default_factory=dict)
 
     @property
     def by_name(self) -> dict[str, Op]:
         return {op.name: op for op in self.ops}
 
     @property
-    def term(self) -> str:
-        """What a token's advantage is multiplied with: G, or what an objective has for it."""
-        return next(op.gated for op in self.ops if isinstance(op, Surrogate))
+    def factor(self) -> str:
+        """What a token's advantage is multiplied with: weight * surrogate, G if it says neither."""
+        return next(op.factor for op in self.ops if isinstance(op, Term))
 
     def summed(self, total: str) -> str:
         """What a sum is a sum of, weighed or not: the value whose mean it makes."""

@@ -19,7 +19,7 @@ _POINTWISE = (
     ir.Channel,
     ir.OwnChannel,
     ir.GatedRatio,
-    ir.Surrogate,
+    ir.Term,
     ir.Select,
     ir.Weighted,
     ir.Mean,
@@ -43,7 +43,7 @@ _TOKEN_ONLY = (
     ir.Channel,
     ir.OwnChannel,
     ir.GatedRatio,
-    ir.Surrogate,
+    ir.Term,
     ir.Select,
     ir.NonNegativeAdvantage,
     ir.Recombine,
@@ -84,6 +84,10 @@ class _Verifier:
                 self.check(name in seen, op, f"{name} is not defined before it")
             self.operation(op, seen, params)
             seen[op.name] = op
+        for level, budget in self.program.budgets.items():
+            used = frozenset[str]().union(*map(references, budget.scalars))
+            if level not in self.program.level_names or not used <= params:
+                raise InternalError(f"after {self.after}: the budgets of {level} are {budget}")
         for name in self.program.roots:
             if name not in seen:
                 raise InternalError(f"after {self.after}: root {name} is not defined")

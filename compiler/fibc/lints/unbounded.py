@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fibc.analysis.facts import Facts
 from fibc.analysis.proofs.shape import shape
+from fibc.analysis.properties.bounded import what_bounds
 from fibc.lints.lint import Finding, lint
 from fibdsl.diagnostics.diagnostic import Label
 from fibdsl.diagnostics.rules import Fix, Rule
@@ -45,12 +46,12 @@ def unbounded(facts: Facts) -> Iterator[Finding]:
     # A censor is bounded by the size of its cell.
     if any(gate.rule.neighbours for gate in gates.values()):
         return
-    if facts.ranges.term[0].high == float("inf"):
+    if facts.ranges.factor[0].high == float("inf"):
         passing = [(n, g) for n, g in gates.items() if shape(g.rule).identity]
         labels = tuple(Label(g.span, f"lets `{n}` through") for n, g in passing)
         yield Finding(
             facts.objective.span,
-            "G has no upper bound where the advantage is >= 0",
+            f"{what_bounds(facts)} has no upper bound where the advantage is >= 0",
             "give every level that matters a bound",
             labels,
         )

@@ -1,4 +1,4 @@
-"""FIB601: a parameter that changes nothing is a typo waiting to be tuned."""
+"""FIB601: a parameter or a budget that changes nothing is a typo waiting to be tuned."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from fibdsl.diagnostics.rules import Fix, Rule
 RULE = Rule(
     "FIB601",
     "unused-param",
-    "a parameter that nothing uses",
+    "a parameter, or a budget per cell, that nothing uses",
     why="Setting it does nothing, so a sweep over it compares a loss with itself. Most often a "
-    "budget was meant to use it.",
+    "budget was meant to use it. Budgets per cell have an effect where the gate of their level "
+    "uses `budget`.",
     example="""\
 objective o {
   param epsilon : deviation = 0.2 in (0, 1)
@@ -48,8 +49,7 @@ def unused_param(facts: Facts) -> Iterator[Finding]:
     scalars = [scalar for gate in gates for scalar in gate.scalars]
     scalars += [step.divisor for step in objective.reduce if step.divisor is not None]
     for budget in objective.budgets.values():
-        scalars += budget.entries.values()
-        scalars += [] if budget.otherwise is None else [budget.otherwise]
+        scalars += budget.scalars
     for scalar in scalars:
         used |= references(scalar)
     for value in objective.token_values:
@@ -58,4 +58,11 @@ def unused_param(facts: Facts) -> Iterator[Finding]:
         if param.name not in used:
             yield Finding(
                 param.span, f"nothing uses the parameter `{param.name}`", "use it or delete it"
+            )
+    for level, budget in objective.budgets.items():
+        if level not in facts.program.budgets:
+            yield Finding(
+                budget.span,
+                f"no gate uses the `budget` of `{level}`",
+                "write `budget` where its budget is, or delete these",
             )

@@ -108,7 +108,8 @@ class Gates:
             acts = Call("<", (gated, Input(0)) if side > 0 else (Input(0), gated))
             idle = [Const(1.0 if i == 0 else 0.0) for i in range(len(hits))]
             hits = [Call("where", (acts, h, i)) for h, i in zip(hits, idle, strict=True)]
-            gated = Call("where", (acts, gated, Input(0)))
+            # Where both are equal x is taken, whose slope is 1.
+            gated = Call("min" if side > 0 else "max", (Input(0), gated))
         self.hits[name] = tuple(inputs), tuple(map(simplified, hits))
         return self.values.add(ir.Pointwise(name, level, tuple(inputs), simplified(gated)))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
 from fibc.lower.gates import Gates
 from fibc.lower.metrics import Metrics
 from fibc.lower.tokens import Tokens
-from fibc.lower.values import Lean, Values, suffix
+from fibc.lower.values import AFTER, Lean, Values, suffix
 from fibc.typed import TypedGate, TypedObjective
 from fibdsl.types import BATCH, TOKEN, Channels, Signal
 
@@ -68,17 +69,22 @@ class Hierarchy:
             J,
             spec.reduce[0].level if spec.reduce[0].reduction == "mean" else None,
             tuple(self.metrics.metrics),
+            {
+                level: budget
+                for level, budget in spec.budgets.items()
+                if f"data.{cell_budget_name(level)}" in self.values.known
+            },
         )
 
     def after(self, signal: str, gate: TypedGate) -> str:
         """The signal after the gate that it passes before it is aggregated."""
         if not gate.by_advantage:
-            return self.gates.gate(TOKEN, "after", signal, None, None, gate)
+            return self.gates.gate(TOKEN, AFTER, signal, None, None, gate)
         up, down = (
-            self.gates.gate(TOKEN, "after" + suffix(None, lean), signal, None, lean, gate)
+            self.gates.gate(TOKEN, AFTER + suffix(None, lean), signal, None, lean, gate)
             for lean in (1, -1)
         )
-        return self.values.add(ir.Select("after", TOKEN, up, down))
+        return self.values.add(ir.Select(AFTER, TOKEN, up, down))
 
     def channel(self, signal: str, sign: Lean) -> str:
         if sign is None:

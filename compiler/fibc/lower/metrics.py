@@ -51,6 +51,9 @@ class Metrics:
         ):
             if value in self.values.known:
                 self.metrics.append(ir.MeanOf(name, value))
+        for name, hit in self.values.spec.labelled.items():
+            value = self.gates.tokens.pointwise(f"hit.{name}", hit)
+            self.metrics.append(ir.MeanOf(name, value))
 
     def measure_gate(
         self, level: str, aggregates: dict[Lean, dict[str, str]], leans: tuple[Lean, ...]

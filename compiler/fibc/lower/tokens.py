@@ -102,8 +102,8 @@ class Tokens:
                 # A weight is data: no gradient flows through it.
                 expr = Call("*", (Call("stopgrad", (Input(len(inputs) - 1),)), expr))
             inputs = inputs or [G]
-            value = self.values.add(ir.Pointwise("term", TOKEN, tuple(inputs), expr))
+            value = self.values.add(ir.Pointwise("factor", TOKEN, tuple(inputs), expr))
         penalty = None
         if spec.penalty is not None:
             penalty = self.pointwise("penalty", spec.penalty)
-        return self.values.add(ir.Surrogate("surrogate", TOKEN, value, penalty))
+        return self.values.add(ir.Term("term", TOKEN, value, penalty))

@@ -16,6 +16,9 @@ Lean = ir.Sign | None
 """The way an advantage leans, for gates that look at its sign; None where none does. A channel of a
 split signal is told by its sign alike."""
 
+AFTER = "after"
+"""What the gate at the signal is called; names of gates of levels begin otherwise."""
+
 WORDS = {1: "plus", -1: "minus"}
 
 

@@ -59,10 +59,10 @@ class Report:
         return sum(found.severity is severity for found in self.findings)
 
     def by_file(self) -> dict[str, list[Diagnostic]]:
-        """The findings of each file, of those without any too."""
+        """The findings of each file, of those without any too, and of files that these use."""
         files: dict[str, list[Diagnostic]] = {file: [] for file in self.files}
         for found in self.findings:
-            files[found.source.path].append(found)
+            files.setdefault(found.source.path, []).append(found)
         return files
 
     def witness_file(self, found: Diagnostic) -> str | None:

@@ -25,7 +25,7 @@ def continuous(program: ir.Program) -> bool:
                     moving.add(op.name)
                 if jumping & set(op.operands):
                     jumping.add(op.name)
-    return program.term not in jumping and program.gated_ratio not in jumping
+    return program.factor not in jumping and program.gated_ratio not in jumping
 
 
 def _continuous(expr: Expr, still: set[int]) -> bool:

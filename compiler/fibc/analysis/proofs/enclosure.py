@@ -204,8 +204,8 @@ class _Enclosure:
                     yield from self.doubts(argument, inputs)
                 if function in ("/", "log", "sqrt"):
                     judged = self.of(arguments[-1], inputs)
+                    # The root of 0 has a value, and no derivative.
                     fine = judged.positive or (function == "/" and (-judged).positive)
-                    fine = fine or (function == "sqrt" and judged.low >= 0)
                     if not fine:
                         yield function, arguments[-1], judged
 

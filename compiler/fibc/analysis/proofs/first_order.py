@@ -47,7 +47,7 @@ class _AtOne:
     def agrees(self) -> bool:
         program = self.setting.program
         [source] = [op.name for op in program.ops if isinstance(op, ir.LogRatio)]
-        return self.forms[program.term] == {source: _ONE}
+        return self.forms[program.factor] == {source: _ONE}
 
     # --- values ---------------------------------------------------------------------------------
 

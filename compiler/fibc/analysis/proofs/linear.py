@@ -90,7 +90,7 @@ def reach(program: ir.Program) -> set[str]:
             symbols[op.name] = frozenset()
         else:
             symbols[op.name] = frozenset().union(*(symbols[name] for name in op.operands))
-    [term] = [op for op in program.ops if isinstance(op, ir.Surrogate)]
+    [term] = [op for op in program.ops if isinstance(op, ir.Term)]
     found = frozenset().union(*(symbols[name] for name in term.operands))
     # Where every gate drops, G is 1 and depends on nothing.
     return {program.by_name[symbol].level for symbol in found} or {TOKEN}

@@ -16,7 +16,8 @@ from fibc.analysis.proofs import linear
 from fibc.analysis.proofs.enclosure import enclosure
 from fibc.analysis.proofs.setting import Setting
 from fibc.analysis.proofs.shape import Part, shape
-from fibc.gates.use import LEAVES, total_range
+from fibc.gates.leaves import LEAVES
+from fibc.gates.use import total_range
 from fibc.ir import nodes as ir
 from fibc.ir.functions import exp_range
 from fibc.ir.interval import Interval, hull
@@ -48,14 +49,14 @@ class Ranges:
         of: the range of each value.
         gated_ratio: the range of G.
         by_advantage: the range of G where the advantage is >= 0 and where it is < 0.
-        term: the same of what the advantage is multiplied with, the weight aside.
+        factor: the same of what the advantage is multiplied with, the weight included.
         parts: for each gate, what it does to inputs of either sign.
     """
 
     of: dict[str, Interval]
     gated_ratio: Interval
     by_advantage: tuple[Interval, Interval]
-    term: tuple[Interval, Interval]
+    factor: tuple[Interval, Interval]
     parts: dict[str, tuple[SignedPart, ...]]
 
 
@@ -83,7 +84,7 @@ def ranges(setting: Setting) -> Ranges:
         else:
             of[op.name] = _range(op, of, setting)
     up, down = (_leaning(program.gated_ratio, lean, of, setting) for lean in (1, -1))
-    term = tuple(_leaning(program.term, lean, of, setting) for lean in (1, -1))
+    term = tuple(_leaning(program.factor, lean, of, setting) for lean in (1, -1))
     return Ranges(of, hull([up, down]), (up, down), (term[0], term[1]), parts)
 
 
@@ -120,6 +121,8 @@ def _range(op: ir.Op, of: dict[str, Interval], setting: Setting) -> Interval:
             return Interval(Fraction(-1), math.inf, True, True)
         case ir.Channel(_, _, x, sign):
             side = of[x] if sign > 0 else -of[x]
+            if side.high <= 0:
+                return Interval.point(Fraction(0))  # nothing is ever in this channel
             return Interval(Fraction(0), side.high, False, side.high_open)
         case ir.Data(_, _, tensor):
             return data_range(tensor, setting)

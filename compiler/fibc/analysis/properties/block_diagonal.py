@@ -31,6 +31,15 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
         at = trial.built.at[0]
         cells = trial.built.cells[promise.over]
         foreign = np.where(cells == cells[at], 0.0, np.abs(trial.jacobian))
+        taken = np.where(cells == cells[at], 0.0, np.abs(trial.penalty_jacobian))
+        if taken.max() > _TOLERANCE:
+            row, column = np.unravel_index(taken.argmax(), taken.shape)
+            slope = trial.penalty_jacobian[row, column]
+            return trial.witness(
+                promise.property,
+                f"the penalty of token {at} has the derivative {slope:.4g} with respect to token "
+                f"{(int(row), int(column))}, in another `{promise.over}`",
+            )
         if foreign.max() > _TOLERANCE:
             # One advantage only: the gradient then shows a row of the Jacobian.
             tensors = trial.built.tensors

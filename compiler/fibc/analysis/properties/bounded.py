@@ -18,11 +18,14 @@ _FAR_LOG, _FAR_DEVIATION = 20.0, 1e7
 
 
 def prove(facts: Facts, promise: Promise) -> str | None:
-    G = hull(facts.ranges.term)
-    return None if math.isinf(G.high) or math.isinf(G.low) else f"{_what(facts)} is in {G}"
+    G = hull(facts.ranges.factor)
+    return None if math.isinf(G.high) or math.isinf(G.low) else f"{what_bounds(facts)} is in {G}"
 
 
-def _what(facts: Facts) -> str:
+def what_bounds(facts: Facts) -> str:
+    """What the advantage is multiplied with, in words."""
+    if facts.objective.weight is not None:
+        return "weight times surrogate"
     return "G" if facts.objective.surrogate is None else "the surrogate"
 
 
@@ -40,13 +43,13 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
             if built is None:
                 continue
             trial = evaluate(facts, built)
-            G = np.abs(trial.term)
+            G = np.abs(trial.factor)
             if G.max() >= _HUGE:
                 where = tuple(int(i) for i in np.unravel_index(G.argmax(), G.shape))
                 return trial.witness(
                     promise.property,
                     f"where A {'>=' if advantage > 0 else '<'} 0, token {where} has "
-                    f"{_what(facts)} = {trial.term[where]:.4g}",
+                    f"{what_bounds(facts)} = {trial.factor[where]:.4g}",
                 )
     return None
 
@@ -63,7 +66,7 @@ def because(facts: Facts, promise: Promise) -> Because:
     found = facts.ranges
     sides = [
         f"where A {sign} 0"
-        for sign, G in zip((">=", "<"), found.term, strict=True)
+        for sign, G in zip((">=", "<"), found.factor, strict=True)
         if math.isinf(G.high) or math.isinf(G.low)
     ]
     labels = tuple(
@@ -72,7 +75,7 @@ def because(facts: Facts, promise: Promise) -> Because:
         if gate.pessimistic
     )
     return Because(
-        f"nothing bounds {_what(facts)} {' and '.join(sides)}",
+        f"nothing bounds {what_bounds(facts)} {' and '.join(sides)}",
         "delete `pessimistic`, gate the level that passes, or delete this line",
         labels,
     )

@@ -11,7 +11,7 @@ from fibc.analysis.facts import Facts
 from fibc.analysis.proofs.shape import shape
 from fibc.analysis.property import Because, Property
 from fibc.analysis.witnesses.witness import Witness
-from fibc.typed import Promise
+from fibc.typed import Promise, TypedObjective
 from fibdsl.diagnostics.diagnostic import Label
 
 _TOLERANCE = 1e-9
@@ -22,7 +22,7 @@ _PLAIN = 1e-2
 def prove(facts: Facts, promise: Promise) -> str | None:
     gates = facts.objective.gates.values()
     objective = facts.objective
-    if not objective.plain or objective.after is not None or objective.bypasses:
+    if not _of_gates(objective):
         return None
     if all(gate.pessimistic or shape(gate.rule).identity for gate in gates):
         return "no gate acts where it would raise the objective"
@@ -40,18 +40,29 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
         tensors = trial.built.tensors
         r = np.exp(np.minimum(tensors["logp"] - tensors["old_logp"], 700.0))
         A = np.where(tensors["mask"], tensors["advantages"], 0.0)
-        excess = (trial.term - r) * A / np.maximum(1.0, r)
+        excess = (trial.factor - r) * A / np.maximum(1.0, r)
         if excess.max() <= _TOLERANCE:
             continue
         where = divmod(int(excess.argmax()), excess.shape[1])
         shows = f"token {where}, with A = {A[where]:+g}, has r = {r[where]:.6g} and "
-        found = trial.witness(promise.property, f"{shows}{what} = {trial.term[where]:.6g}")
+        found = trial.witness(promise.property, f"{shows}{what} = {trial.factor[where]:.6g}")
         if excess.max() > _PLAIN:
             break
     return found
 
 
+def _of_gates(objective: TypedObjective) -> bool:
+    """Whether the gates are all there is to what the advantage is multiplied with."""
+    said = (objective.after, objective.surrogate, objective.weight)
+    return all(part is None for part in said) and not objective.bypasses
+
+
 def because(facts: Facts, promise: Promise) -> Because:
+    if not _of_gates(facts.objective):
+        return Because(
+            "a bypass, a surrogate, a weight or a gate before the levels may raise it",
+            "delete this line",
+        )
     open_ended = [
         (level, gate)
         for level, gate in facts.objective.gates.items()

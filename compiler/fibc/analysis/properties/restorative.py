@@ -14,6 +14,7 @@ from fibc.analysis.property import Because, Property
 from fibc.analysis.witnesses.witness import Witness
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval
+from fibc.lower.values import AFTER
 from fibc.typed import Promise, TypedGate
 from fibdsl.diagnostics.diagnostic import Label
 
@@ -23,7 +24,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
     falls = False
     for op in gates:
         assert isinstance(op, ir.Gate)
-        if op.budget is not None:
+        if op.rule.neighbours:
             return None
         k = facts.bounds(op.steepness) if op.steepness else Interval.exact(1.0)
         pieces = shape(op.rule).pieces
@@ -42,7 +43,7 @@ def prove(facts: Facts, promise: Promise) -> str | None:
 
 
 def _stands_at(op: ir.Op, promise: Promise) -> bool:
-    return isinstance(op, ir.Gate) and op.level == promise.at and not op.name.startswith("after")
+    return isinstance(op, ir.Gate) and op.level == promise.at and not op.name.startswith(AFTER)
 
 
 def refute(facts: Facts, promise: Promise) -> Witness | None:

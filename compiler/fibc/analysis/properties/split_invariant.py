@@ -38,7 +38,7 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
             normalizers = {program.outermost: float(trial.run.values[count][0])}
         parts, first = 0.0, (rows + 1) // 2
         for half in np.array_split(np.arange(rows), 2):
-            batch = batch_of(facts.objective, {n: t[half] for n, t in tensors.items()})
+            batch = batch_of(facts, {n: t[half] for n, t in tensors.items()})
             parts += interp.run(program, batch, facts.values, normalizers).loss
         whole = trial.run.loss
         if abs(parts - whole) > _TOLERANCE * max(1.0, abs(whole)):

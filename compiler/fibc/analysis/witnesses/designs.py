@@ -318,7 +318,10 @@ def random_tensors(objective: TypedObjective, seed: int, scale: float) -> dict[s
         "advantages": rng.choice([1.0, -1.0], (rows, width)),
         "mask": np.arange(width)[None, :] < rng.integers(1, width + 1, (rows, 1)),
     }
-    tensors |= dict.fromkeys(objective.tensors, tensors["old_logp"])
+    for name in objective.tensors:
+        # Other policies are near the old one.
+        other = tensors["old_logp"] + rng.normal(0.0, scale, (rows, width))
+        tensors[name] = np.minimum(other, 0.0)
     names = objective.level_names
     row = names.index(TRAJECTORY) if TRAJECTORY in names else -1
     coarser = np.arange(rows)[:, None] + np.zeros((1, width), np.int64)

@@ -16,9 +16,9 @@ from fibc import interp
 from fibc.analysis.facts import Facts
 from fibc.analysis.witnesses.designs import Built, Path, build, random_tensors, single_deviations
 from fibc.analysis.witnesses.witness import Witness
-from fibc.batch import Batch, make_batch
+from fibc.batch import Batch, Table, budget_entry, make_batch
 from fibc.ir import nodes as ir
-from fibc.typed import TypedObjective
+from fibc.lower.values import AFTER
 from fibdsl.types import Signal
 
 _TENSORS = ("logp", "old_logp", "advantages", "mask")
@@ -30,11 +30,12 @@ _RANDOM = 24
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate, evaluated."""
+    """One candidate, evaluated; `named` says which budget the cells of a level have."""
 
     facts: Facts
     built: Built
     run: interp.Run
+    named: str | None = None
 
     @cached_property
     def gated_ratio(self) -> NDArray[np.float64]:
@@ -43,10 +44,18 @@ class Trial:
         return batch.scatter(self.run.gated_ratio - 1.0) + 1.0
 
     @cached_property
-    def term(self) -> NDArray[np.float64]:
+    def factor(self) -> NDArray[np.float64]:
         """What each token's advantage is multiplied with, (B, T); 1 under the mask."""
         batch = self.run.batch
-        return batch.scatter(self.run.values[self.run.program.term] - 1.0) + 1.0
+        return batch.scatter(self.run.values[self.run.program.factor] - 1.0) + 1.0
+
+    @cached_property
+    def penalty(self) -> NDArray[np.float64]:
+        """What is taken from each token's term, (B, T)."""
+        [term] = [op for op in self.run.program.ops if isinstance(op, ir.Term)]
+        if term.penalty is None:
+            return np.zeros(self.built.tensors["mask"].shape)
+        return self.run.batch.scatter(self.run.values[term.penalty])
 
     @cached_property
     def gradient(self) -> NDArray[np.float64]:
@@ -60,8 +69,20 @@ class Trial:
         row, column = self.built.at[0]
         seed = np.zeros(self.built.tensors["mask"].shape)
         seed[row, column] = 1.0
-        batch, name = self.run.batch, self.run.program.term
+        batch, name = self.run.batch, self.run.program.factor
         return batch.scatter(interp.pullback(self.run, name, seed.ravel()[batch.where]))
+
+    @cached_property
+    def penalty_jacobian(self) -> NDArray[np.float64]:
+        """Of the path's token: d penalty / d log-ratio, (B, T)."""
+        [term] = [op for op in self.run.program.ops if isinstance(op, ir.Term)]
+        shape = self.built.tensors["mask"].shape
+        if term.penalty is None:
+            return np.zeros(shape)
+        seed = np.zeros(shape)
+        seed[self.built.at[0]] = 1.0
+        batch = self.run.batch
+        return batch.scatter(interp.pullback(self.run, term.penalty, seed.ravel()[batch.where]))
 
     @cached_property
     def cells(self) -> dict[str, NDArray[np.int64]]:
@@ -76,22 +97,46 @@ class Trial:
         tensors = self.built.tensors
         return math.exp(self.token(tensors["logp"] - tensors["old_logp"], path))
 
+    @property
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """The batch as `fib eval` reads it."""
+        shape = self.built.tensors["mask"].shape
+        budgets = budgets_of(self.facts, self.named)
+        full = {budget_entry(level): np.full(shape, b) for level, b in budgets.items()}
+        return {**self.built.tensors, **full}
+
     def witness(self, name: str, shows: str) -> Witness:
-        return Witness(f"{self.facts.objective.name}.{name}", self.built.tensors, shows)
+        return Witness(f"{self.facts.objective.name}.{name}", self.tensors, shows)
 
 
-def evaluate(facts: Facts, built: Built) -> Trial:
+def evaluate(facts: Facts, built: Built, named: str | None = None) -> Trial:
     """A batch under the reference interpreter, at the facts' parameter values."""
     assert facts.values is not None
-    batch = batch_of(facts.objective, built.tensors)
-    return Trial(facts, built, interp.run(facts.program, batch, facts.values))
+    batch = batch_of(facts, built.tensors, named)
+    return Trial(facts, built, interp.run(facts.program, batch, facts.values), named)
 
 
-def batch_of(objective: TypedObjective, tensors: Mapping[str, NDArray[Any]]) -> Batch:
+def batch_of(facts: Facts, tensors: Mapping[str, NDArray[Any]], named: str | None = None) -> Batch:
+    """The batch as the interpreter takes it; `named` as in `budgets_of`."""
+    objective = facts.objective
     keys = {key: tensors[key] for key in objective.keys}
     logp, old_logp, advantages, mask = (tensors[name] for name in _TENSORS)
     others = {name: tensors[name] for name in objective.tensors}
-    return make_batch(objective.levels, logp, old_logp, advantages, mask, keys, tensors=others)
+    budgets = {level: Table({}, b, ()) for level, b in budgets_of(facts, named).items()}
+    return make_batch(
+        objective.levels, logp, old_logp, advantages, mask, keys, None, others, budgets
+    )
+
+
+def budgets_of(facts: Facts, named: str | None = None) -> dict[str, float]:
+    """By level, where budgets are per cell, the one that all cells have: that of the cell `named`
+    so, or of cells without a name, or the first."""
+    found = {}
+    for level, budget in facts.program.budgets.items():
+        first = budget.scalars[-1] if budget.otherwise is not None else budget.scalars[0]
+        chosen = budget.entries.get(named, first) if named is not None else first
+        found[level] = facts.value(chosen)
+    return found
 
 
 def magnitudes(facts: Facts) -> dict[str, list[float]]:
@@ -123,7 +168,7 @@ def trials(facts: Facts) -> Iterator[Trial]:
 def random_trials(facts: Facts) -> Iterator[Trial]:
     for seed, scale in itertools.product(range(_RANDOM // 3), (0.01, 0.2, 2.0)):
         tensors = random_tensors(facts.objective, seed, scale)
-        batch = batch_of(facts.objective, tensors)
+        batch = batch_of(facts, tensors)
         cells = _cells(batch, facts.objective.level_names)
         built = Built(tensors, ((0, 0),), cells)
         yield evaluate(facts, built)
@@ -144,7 +189,8 @@ def _cells(batch: Batch, names: tuple[str, ...]) -> dict[str, NDArray[np.int64]]
 
 def gate_ops(facts: Facts, level: str) -> list[ir.Gate]:
     """The gates at a level: one for each channel and each lean of the advantage."""
-    return [op for op in facts.program.ops if isinstance(op, ir.Gate) and op.level == level]
+    gates = [op for op in facts.program.ops if isinstance(op, ir.Gate) and op.level == level]
+    return [op for op in gates if not op.name.startswith(AFTER)]
 
 
 def deviation(value: float, signal: Signal) -> float:

@@ -1,0 +1,383 @@
+"""What a random objective means, by plain numpy: the recursion of docs/semantics.md, token by token.
+
+An independent reference: no code shared with the compiler. Stop-gradients read a second batch, so
+that differences of the loss are its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.property.nodes import Floats, Node, Scope, text, value
+
+Ints = NDArray[np.int64]
+Lean = int
+"""1 or -1: the sign of the advantages a gate is for."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A gate of the file: parameters as they are declared, the body, what is gated by name `x`."""
+
+    name: str
+    parameters: tuple[str, ...]
+    body: Node
+    signal: str = ""
+    odd: bool = False
+
+    def __str__(self) -> str:
+        first = f"x : {self.signal}" if self.signal else "x"
+        body = text(self.body)
+        body = body if self.body.head == "cases" else f"{{ {body} }}"
+        odd = " odd" if self.odd else ""
+        return f"gate {self.name}({', '.join([first, *self.parameters])}){odd} {body}"
+
+
+@dataclass(frozen=True)
+class Use:
+    """A gate where it stands: arguments (what it is given for x >= 0 and for x < 0) and their text.
+
+    `definition` has the built-in gates too, written out.
+    """
+
+    definition: Definition
+    arguments: Mapping[str, tuple[Node, Node]]
+    written: str
+    pessimistic: bool = False
+
+    def __str__(self) -> str:
+        return self.written + (" pessimistic" if self.pessimistic else "")
+
+
+@dataclass(frozen=True)
+class Step:
+    reduction: str
+    level: str
+    divisor: float | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A random objective.
+
+    Attributes:
+        levels: names and keys, token first.
+        gates: by level, from the token to the coarsest gated one.
+        aggregates: by level, "mean" or "sum" and the finer level it is over.
+    """
+
+    signal: str
+    split: bool
+    levels: tuple[tuple[str, str | None], ...]
+    gates: Mapping[str, Use]
+    reduce: tuple[Step, ...]
+    params: Mapping[str, float]
+    aggregates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    after: Use | None = None
+    lets: Mapping[str, Node] = field(default_factory=dict)
+    bypasses: tuple[tuple[Node, Node], ...] = ()
+    surrogate: Node | None = None
+    weight: Node | None = None
+    penalty: Node | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.levels]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The valid tokens of a batch: values (n,), the row of each, and its cell of each level."""
+
+    values: Mapping[str, Floats]
+    row: Ints
+    cells: Mapping[str, Ints]
+
+    @cached_property
+    def first(self) -> Mapping[str, Ints]:
+        """A token of each cell, by level."""
+        return {level: np.unique(ids, return_index=True)[1] for level, ids in self.cells.items()}
+
+
+def tokens_of(spec: Spec, tensors: Mapping[str, object]) -> Tokens:
+    """The valid tokens of a batch in the form of `tests.meaning.batches.random_tensors`."""
+    mask = np.asarray(tensors["mask"], bool)
+    keys = tensors["keys"]
+    assert isinstance(keys, Mapping)
+    row, _ = np.nonzero(mask)
+    values = {
+        word: np.asarray(tensors[word], np.float64)[mask]
+        for word in ("logp", "old_logp", "advantages", "rollout_logp", "ref_logp")
+    }
+    cells: dict[str, Ints] = {"token": np.arange(len(row))}
+    names = spec.names
+    for index, (level, key) in enumerate(spec.levels[1:], start=1):
+        ids = row
+        if key is not None:
+            given = np.asarray(keys[key])
+            ids = given[mask] if given.ndim == 2 else given[row]
+            if "trajectory" in names[index:]:
+                _, ids = np.unique(np.stack([row, ids]), axis=1, return_inverse=True)
+        cells[level] = np.unique(ids, return_inverse=True)[1]
+    cells.setdefault("trajectory", np.unique(row, return_inverse=True)[1])
+    cells["batch"] = np.zeros(len(row), np.int64)
+    return Tokens(values, row, cells)
+
+
+@dataclass(frozen=True)
+class World:
+    """An objective on a batch; `held` is the batch that stop-gradients read.
+
+    All values are given at every token, those of a cell at each of its tokens.
+    """
+
+    spec: Spec
+    tokens: Tokens
+    logp: Floats
+    held: World | None = None
+    memo: dict[tuple[object, ...], Floats] = field(default_factory=dict)
+
+    @property
+    def frozen(self) -> World:
+        return self.held or self
+
+    def moved(self, logp: Floats) -> World:
+        """Other log-probabilities; stop-gradients still read these."""
+        return World(self.spec, self.tokens, logp, self)
+
+    # --- up -------------------------------------------------------------------------------------
+
+    @property
+    def log_ratio(self) -> Floats:
+        return self.logp - self.tokens.values["old_logp"]
+
+    @property
+    def lean(self) -> Floats:
+        return np.where(self.tokens.values["advantages"] >= 0, 1.0, -1.0)
+
+    @cached_property
+    def signal(self) -> Floats:
+        after = self.spec.after
+        if after is None:
+            return self.raw
+        return self.by_lean(lambda lean: self.gated(after, "after", 0, lean))
+
+    def by_lean(self, of: Callable[[Lean], Floats]) -> Floats:
+        return np.where(self.lean > 0, of(1), of(-1))
+
+    @cached_property
+    def raw(self) -> Floats:
+        return self.log_ratio if self.spec.signal == "log_ratio" else np.expm1(self.log_ratio)
+
+    def channel(self, channel: int) -> Floats:
+        """The signal (0), or what of it is in the + or the - channel."""
+        s = self.signal
+        if channel == 0:
+            return s
+        own = s >= 0 if channel > 0 else s < 0
+        return np.where(own, np.abs(s), 0.0)
+
+    def each(self, level: str, values: Floats) -> Floats:
+        """One value a cell of the level."""
+        return np.broadcast_to(values, self.tokens.row.shape)[self.tokens.first[level]]
+
+    def total(self, fine: str, coarse: str, values: Floats) -> Floats:
+        """The sum over the `fine` cells in each `coarse` cell, at each token."""
+        ids = self.tokens.cells[coarse]
+        sums = np.bincount(self.each(fine, ids), self.each(fine, values))
+        return np.asarray(sums[ids])
+
+    def count(self, fine: str, coarse: str) -> Floats:
+        key = "count", fine, coarse
+        if key not in self.memo:
+            self.memo[key] = self.total(fine, coarse, np.ones(len(self.tokens.row)))
+        return self.memo[key]
+
+    def S(self, level: str, channel: int) -> Floats:
+        """The aggregate of a level: of the children, each weighed by the cells it is counted by."""
+        names = self.spec.names
+        if level == "token":
+            return self.channel(channel)
+        child = names[names.index(level) - 1]
+        reduction, finer = self.spec.aggregates.get(level, ("mean", child))
+        if reduction == "sum":
+            return self.total(finer, level, self.S(finer, channel))
+        weight = np.ones(len(self.tokens.row)) if finer == child else self.count(finer, child)
+        return self.total(child, level, weight * self.S(child, channel)) / self.total(
+            child, level, weight
+        )
+
+    # --- down -----------------------------------------------------------------------------------
+
+    def seen(self, level: str, channel: int) -> Floats:
+        """What the gate of a level sees: the aggregate, or how it deviates from the coarser one."""
+        if level == "after":
+            return self.raw
+        key = "seen", level, channel
+        if key not in self.memo:
+            names = self.spec.names
+            found = self.S(level, channel)
+            if level != list(self.spec.gates)[-1]:
+                found = found - self.S(names[names.index(level) + 1], channel)
+            self.memo[key] = found
+        return self.memo[key]
+
+    def gated(self, use: Use, level: str, channel: int, lean: Lean) -> Floats:
+        x = self.seen(level, channel)
+        found = np.broadcast_to(
+            value(use.definition.body, _Gate(self, use, level, channel, lean)), x.shape
+        )
+        if not use.pessimistic:
+            return found
+        lowers = lean * (channel or 1) > 0
+        return np.where(found < x, found, x) if lowers else np.where(found > x, found, x)
+
+    def y(self, channel: int, lean: Lean) -> Floats:
+        total = np.zeros(len(self.tokens.row))
+        for level, use in self.spec.gates.items():
+            total = total + self.gated(use, level, channel, lean)
+        return total
+
+    @cached_property
+    def gates(self) -> Floats:
+        """G before any bypass."""
+
+        def of(lean: Lean) -> Floats:
+            if not self.spec.split:
+                return self.y(0, lean)
+            return self.y(1, lean) - self.y(-1, lean)
+
+        y = self.by_lean(of)
+        return np.exp(y) if self.spec.signal == "log_ratio" else 1.0 + y
+
+    @cached_property
+    def bypassed(self) -> tuple[Floats, Floats]:
+        """G, and whether a bypass holds."""
+        G, acting = self.gates, np.zeros(len(self.tokens.row))
+        for condition, instead in reversed(self.spec.bypasses):
+            holds = np.broadcast_to(value(condition, _Token(self)), G.shape)
+            G = np.where(holds, value(instead, _Token(self)), G)
+            acting = np.where(holds, 1.0, acting)
+        return G, acting
+
+    # --- the objective --------------------------------------------------------------------------
+
+    def at_tokens(self, node: Node) -> Floats:
+        return np.broadcast_to(value(node, _Token(self)), self.tokens.row.shape)
+
+    @cached_property
+    def loss(self) -> float:
+        spec, A = self.spec, self.tokens.values["advantages"]
+        term = self.bypassed[0] if spec.surrogate is None else self.at_tokens(spec.surrogate)
+        if spec.weight is not None:
+            term = term * self.frozen.at_tokens(spec.weight)
+        term = term * A
+        if spec.penalty is not None:
+            term = term - self.at_tokens(spec.penalty)
+        return -self.reduced(spec.reduce, term)
+
+    def reduced(self, steps: Sequence[Step], term: Floats) -> float:
+        levels = [step.level for step in steps]
+        enclosing = ["batch", *levels[:-1]]
+        for step, outer in reversed(list(zip(steps, enclosing, strict=True))):
+            term = self.total(step.level, outer, term)
+            if step.reduction == "mean":
+                term = term / self.count(step.level, outer)
+            if step.divisor is not None:
+                term = term / step.divisor
+        return float(term[0])
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Some of the metrics."""
+        found = {
+            "gated_ratio/mean": self.bypassed[0].mean(),
+            "ratio/mean": np.exp(self.log_ratio).mean(),
+            "kl/k1": -self.log_ratio.mean(),
+        }
+        if self.spec.bypasses:
+            found["bypassed"] = self.bypassed[1].mean()
+        if self.spec.weight is not None:
+            found["weight/mean"] = self.at_tokens(self.spec.weight).mean()
+        if self.spec.penalty is not None:
+            found["penalty/mean"] = self.at_tokens(self.spec.penalty).mean()
+        return {metric: float(mean) for metric, mean in found.items()}
+
+
+@dataclass(frozen=True)
+class _Token:
+    """Where the statements at the token stand."""
+
+    world: World
+
+    def value(self, word: str) -> Floats:
+        world, given = self.world, self.world.tokens.values
+        match word:
+            case "log_ratio":
+                return world.log_ratio
+            case "ratio":
+                return np.exp(world.log_ratio)
+            case "logp":
+                return world.logp
+            case "prob":
+                return np.exp(world.logp)
+            case "old_prob":
+                return np.exp(given["old_logp"])
+            case "advantage":
+                return given["advantages"]
+            case "gated_ratio":
+                return world.bypassed[0]
+            case _ if word in world.spec.lets:
+                return value(world.spec.lets[word], self)
+            case _ if word in world.spec.params:
+                return np.asarray(world.spec.params[word])
+            case _:
+                return given[word]
+
+    def frozen(self) -> Scope:
+        return _Token(self.world.frozen)
+
+    def aggregate(self, reduction: str, level: str, values: Floats) -> Floats:
+        total = self.world.total("token", level, values)
+        return total / self.world.count("token", level) if reduction == "mean" else total
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Where the body of a gate stands."""
+
+    world: World
+    use: Use
+    level: str
+    channel: int
+    lean: Lean
+
+    def value(self, word: str) -> Floats:
+        world, names = self.world, self.world.spec.names
+        if word == "x":
+            return world.seen(self.level, self.channel)
+        if word in self.use.arguments:
+            above, below = (value(side, self) for side in self.use.arguments[word])
+            if self.channel:
+                return above if self.channel > 0 else below
+            return np.where(world.seen(self.level, self.channel) >= 0, above, below)
+        match word:
+            case "advantage":
+                return np.asarray(float(self.lean))
+            case "size":
+                return world.count(names[names.index(self.level) - 1], self.level)
+            case "tokens":
+                return world.count("token", self.level)
+            case _:
+                return _Token(world).value(word)
+
+    def frozen(self) -> Scope:
+        return _Gate(self.world.frozen, self.use, self.level, self.channel, self.lean)
+
+    def aggregate(self, reduction: str, level: str, values: Floats) -> Floats:
+        raise AssertionError("a gate sees one cell")

@@ -36,7 +36,7 @@ class Case:
     advantages: Tensor
     mask: Tensor
     keys: dict[str, Tensor]
-    others: dict[str, Tensor] = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype) -> Case:
         return Case(

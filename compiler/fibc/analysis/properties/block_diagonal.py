@@ -15,7 +15,10 @@ _TOLERANCE = 1e-9
 def prove(facts: Facts, promise: Promise) -> str | None:
     assert promise.over is not None
     names = facts.objective.level_names
-    reach = max(linear.reach(facts.program), key=names.index)
+    reached = linear.reach(facts.program)
+    if not reached <= set(names):
+        return None  # an aggregate over trajectories, which are no level here
+    reach = max(reached, key=names.index)
     if names.index(reach) <= names.index(promise.over):
         return f"no gated ratio depends on more than its own `{reach}`"
     return None
@@ -64,7 +67,14 @@ def because(facts: Facts, promise: Promise) -> Because:
         facts.objective.gates.get(facts.top)
         or facts.objective.gates[facts.objective.coarsest_gated]
     )
-    reach = max(linear.reach(facts.program), key=facts.objective.level_names.index)
+    reached = linear.reach(facts.program)
+    outside = reached - set(facts.objective.level_names)
+    if outside:
+        return Because(
+            f"an aggregate couples the tokens of a whole `{outside.pop()}`",
+            "aggregate over a level of the chain, or delete this line",
+        )
+    reach = max(reached, key=facts.objective.level_names.index)
     if facts.objective.sums and reach not in facts.objective.gates:
         return Because(
             f"an aggregate couples the tokens of a whole `{reach}`",

@@ -44,8 +44,9 @@ class Subject(Protocol):
 
     def values(self, tensors: Tensors) -> Values: ...
 
-    def jacobian(self, tensors: Tensors) -> Floats:
-        """d surrogate_i / d log-ratio_j of the valid tokens, stop-gradients held."""
+    def jacobians(self, tensors: Tensors) -> tuple[Floats, Floats]:
+        """d surrogate_i / d log-ratio_j of the valid tokens, stop-gradients held: to the right and
+        to the left."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,13 @@ class ByNumpy:
         world = self.world(tensors)
         return Values(world.bypassed[0], world.factor, world.penalty)
 
-    def jacobian(self, tensors: Tensors) -> Floats:
+    def jacobians(self, tensors: Tensors) -> tuple[Floats, Floats]:
         world = self.world(tensors)
-        columns = []
-        for j in range(len(world.logp)):
-            step = np.zeros(len(world.logp))
-            step[j] = STEP
-            up, down = (world.moved(world.logp + s * step).surrogate for s in (1, -1))
-            columns.append((up - down) / (2 * STEP))
-        return np.array(columns).T
+        sides = []
+        for step in (STEP, -STEP):
+            moved = [world.moved(world.logp + step * e) for e in np.eye(len(world.logp))]
+            sides.append(np.array([(m.surrogate - world.surrogate) / step for m in moved]).T)
+        return sides[0], sides[1]
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,13 @@ class ByReference:
         penalty = np.zeros_like(factor) if term.penalty is None else run.values[term.penalty]
         return Values(run.gated_ratio, factor, penalty)
 
-    def jacobian(self, tensors: Tensors) -> Floats:
+    def jacobians(self, tensors: Tensors) -> tuple[Floats, Floats]:
         run = self.run(tensors)
         seeds = np.eye(len(run.gated_ratio))
         weight = run.values.get("weight", np.ones(len(seeds)))
         rows = [interp.pullback(run, run.program.factor, seed) for seed in seeds]
-        return np.array(rows) / np.where(weight == 0, 1.0, weight)[:, None]
+        found = np.array(rows) / np.where(weight == 0, 1.0, weight)[:, None]
+        return found, found
 
 
 # --- batches ------------------------------------------------------------------------------------
@@ -145,14 +145,14 @@ def counted(tensors: Tensors, values: Floats) -> Floats:
 # --- judges -------------------------------------------------------------------------------------
 
 
-def first_order_agreement(subject: Subject, tensors: Tensors) -> float:
+def first_order_agreement(subject: Subject, tensors: Tensors, refuted: bool) -> float:
     """How far the derivative of the surrogate at r = 1 is from the identity, for these advantages
-    and cells."""
+    and cells. At a kink one side of it will do: which one is the gradient is a convention."""
     at_one = {**tensors, "logp": np.minimum(tensors["old_logp"], -1e-3)}
     at_one["old_logp"] = at_one["logp"]
     shown = counted(tensors, tensors["advantages"]) != 0
-    error = np.abs(subject.jacobian(at_one) - np.eye(len(shown)))[shown]
-    worst = float(error.max(initial=0.0))
+    errors = [np.abs(side - np.eye(len(shown)))[shown] for side in subject.jacobians(at_one)]
+    worst = float((np.maximum if refuted else np.minimum)(*errors).max(initial=0.0))
     return worst if worst > 1e-4 else 0.0
 
 
@@ -199,6 +199,22 @@ def outside(
     return worst if worst > 1e-10 * scale else 0.0
 
 
+def grows(subject: Subject, tensors: Tensors) -> float:
+    """By what factor |weight * surrogate| grows, where it is large, as all that rises, or all that
+    falls, does so further: what no number bounds. Infinite where it is as large as numbers are."""
+    x = log_ratio(tensors)
+    before = np.abs(subject.values(tensors).factor)
+    if not before.size or before.max() < 1e5:
+        return 0.0
+    if before.max() >= 1e300:
+        return float("inf")
+    at = int(before.argmax())
+    further = [x + 3.0 * np.sign(np.maximum(x, 0)), x + 3.0 * np.sign(np.minimum(x, 0)), x * 1.2]
+    after = [np.abs(subject.values(with_log_ratio(tensors, f)).factor)[at] for f in further]
+    ratio = float(max(after) / before[at])
+    return ratio if ratio >= 1.5 else 0.0
+
+
 def block_diagonal(
     subject: Subject, tensors: Tensors, level: str, rng: np.random.Generator
 ) -> float:
@@ -228,7 +244,7 @@ def _followed(
 ) -> float:
     if len(ids) > 12:
         return 0.0
-    slopes = np.abs(subject.jacobian(tensors))
+    slopes = np.minimum(*map(np.abs, subject.jacobians(tensors)))
     foreign = np.where(ids[:, None] == ids[None, :], 0.0, slopes)[shown]
     worst = float(foreign.max(initial=0.0))
     return worst if worst > 1e-5 * scale_of(slopes) else 0.0
@@ -324,7 +340,7 @@ def restorative(subject: ByNumpy, tensors: Tensors, level: str) -> float:
         for lean in (1, -1):
             C = world.budget(use, level, channel, lean)
             near, far = (world.gate_of(use, level, channel, lean, u * f) for f in (1, 1 + 1e-7))
-            looked = (np.abs(u) > C * (1 + 1e-6)) & (np.abs(u) > 1e-9) & (world.lean == lean)
+            looked = (np.abs(u) > C) & (np.abs(u) > 1e-9) & (world.lean == lean)
             if use.pessimistic:
                 looked &= near != u
             if use.definition.name == "rollback":

@@ -80,11 +80,12 @@ def violation(
 ) -> float:
     """How far the property fails on a batch, by its definition."""
     name, *words = claim.promise.split()
+    refuted = claim.verdict.status == "refuted"
     match name, words:
         case "first_order_agreement", []:
-            return checks.first_order_agreement(subject, tensors)
+            return checks.first_order_agreement(subject, tensors, refuted)
         case "continuous", []:
-            if claim.verdict.status == "refuted":
+            if refuted:
                 return checks.neighbours_jump(subject, tensors)
             return checks.jump(subject, tensors, rng)
         case "odd", []:
@@ -92,9 +93,9 @@ def violation(
         case "lower_bound", []:
             return checks.lower_bound(subject, tensors)
         case "bounded", []:
+            if refuted:
+                return checks.grows(subject, tensors)
             values = subject.values(tensors).factor
-            if claim.verdict.status == "refuted":
-                return float(np.abs(values).max(initial=0.0)) // 1e5
             advantages = checks.counted(tensors, tensors["advantages"])
             scale = checks.scale_of(values)
             return checks.outside(values, advantages, claim.facts.ranges.factor, scale)

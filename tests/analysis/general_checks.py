@@ -126,6 +126,11 @@ def moved(tensors: Tensors, by: Floats) -> Tensors:
     return {**tensors, "logp": np.minimum(tensors["logp"] + by, 0.0)}
 
 
+def lowered(tensors: Tensors) -> Tensors:
+    """The same log-ratios of less probable tokens, which can move upwards too."""
+    return {**tensors, "logp": tensors["logp"] - 1.0, "old_logp": tensors["old_logp"] - 1.0}
+
+
 def cells(subject: Subject, tensors: Tensors, level: str) -> NDArray[np.int64]:
     """The cell of each valid token."""
     found = checks.cells(subject.objective, {**tensors, **tensors["keys"]}, level)
@@ -221,12 +226,13 @@ def block_diagonal(
     """How much factor and penalty of a cell's tokens change when the others move, and how much
     they follow them where stop-gradients are held."""
     ids, mask = cells(subject, tensors, level), np.asarray(tensors["mask"], bool)
+    tensors = lowered(tensors)
     before = subject.values(tensors)
     shown = counted(tensors, tensors["advantages"]) != 0
     worst = 0.0
     for cell in np.unique(ids)[:4]:
         inside = ids == cell
-        for size in (1e-3, 0.3, -0.3):
+        for size in (1e-4, -1e-4, 0.3, -0.3):
             by = np.zeros(mask.shape)
             by[mask] = np.where(inside, 0.0, size * rng.random(len(ids)))
             after = subject.values(moved(tensors, by))
@@ -293,7 +299,7 @@ def jump(subject: Subject, tensors: Tensors, rng: np.random.Generator) -> float:
     """The largest jump of G or factor left on a way to other log-probabilities, halved forty times
     towards where they change most."""
     end = rng.normal(0.0, 0.4, tensors["mask"].shape)
-    start = {**tensors, "logp": tensors["logp"] - 1.0, "old_logp": tensors["old_logp"] - 1.0}
+    start = lowered(tensors)
 
     def at(t: float) -> Floats:
         found = subject.values(moved(start, t * end))

@@ -173,9 +173,10 @@ class Quantities:
         elif name == "budget":
             self.error(
                 "FIB101",
-                "there is no `budget` at this level",
+                "there is no `budget` here",
                 span,
-                "say what it is: `budget per cell { NAME: 0.1, else: 0.05 }`",
+                "it is what `budget per cell { NAME: 0.1, else: 0.05 }` says at the same level, "
+                "for the budgets of its gate",
             )
         elif name == "advantage" and BY_ADVANTAGE in words:
             self.error(

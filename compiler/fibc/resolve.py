@@ -351,6 +351,7 @@ class _Resolver:
                 "FIB103", f"a second `budget` at `{level.name}`", clause.span, "delete this one"
             )
             return
+        self.budgets[level.name] = clause
         if level.key is None:
             self.diagnostics.add(
                 "FIB203",
@@ -370,7 +371,6 @@ class _Resolver:
                     "a cell has one budget; delete this one",
                 )
             seen.add(name)
-        self.budgets[level.name] = clause
 
     def gate(self, level: str, clause: ast.GateClause, names: list[str]) -> ResolvedGate | None:
         found = self.called(level, clause.role, clause.gate, clause.modifiers, names)

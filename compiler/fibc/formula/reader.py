@@ -26,7 +26,7 @@ from fibc.formula.algebra import (
     plus,
     times,
 )
-from fibc.formula.cases import Case, Cases, by_lean, trees
+from fibc.formula.cases import Case, Cases, by_lean, flattened, trees
 from fibc.formula.channels import MINUS, PLUS, SIGNED
 from fibc.formula.functions import (
     LOG_RATIO,
@@ -223,7 +223,7 @@ class Reader:
         total, count, own = (self.tree(v, lean) for v in (op.total, op.count, op.magnitude))
         others = minus(total, own)
         left = minus(times(self.scalar(op.delta, None), count), others)
-        return self.name(by_lean(*[Apply("max", (ZERO, left))] * 2), "B")
+        return self.name(flattened(Apply("max", (ZERO, left))), "B")
 
     def scalar(self, scalar: Scalar, gate: ir.Gate | None) -> Tree:
         match scalar:

@@ -25,6 +25,12 @@ _USUAL = {"divisor": "[1, inf)", "steepness": "[1, 100]"}
 """A range that what is positive usually has."""
 
 
+_NO_COUNTS = {
+    "divisor": "`mean over ...` divides by a count",
+    "bound": "write numbers and parameters",
+}
+
+
 class BadExpressionError(Exception):
     """An expression was reported; nothing more can be said about what contains it."""
 
@@ -166,9 +172,9 @@ class Quantities:
                 "FIB101",
                 f"`{name}` counts the members of a cell; a {what} does not depend on it",
                 span,
-                "`mean over ...` divides by a count"
-                if what == "divisor"
-                else "only `k = ...` and other plain numbers that a gate takes may use it",
+                _NO_COUNTS.get(
+                    what, "only `k = ...`, or another plain number of a gate, may use it"
+                ),
             )
         elif name == "budget":
             self.error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fibc.analysis.proofs.enclosure import doubts
@@ -24,7 +25,7 @@ from fibc.ir.scalar import (
 )
 from fibc.no_value import DOES, no_value
 from fibc.promises import typed_promises
-from fibc.quantities import BY_ADVANTAGE, BadExpressionError, Quantities
+from fibc.quantities import BY_ADVANTAGE, NOTHING, BadExpressionError, Quantities
 from fibc.resolved import Resolved, ResolvedGate
 from fibc.token_statements import token_statements
 from fibc.typed import Budget, CellBudget, TypedGate, TypedObjective
@@ -53,9 +54,10 @@ class _Checker(Quantities):
 
     def run(self) -> TypedObjective | None:
         params = tuple(p for p in map(self.param, self.spec.params.values()) if p)
-        # A param whose own range is wrong was reported; uses of it are not reported again.
-        for name in self.spec.params:
-            self.ranges.setdefault(name, Interval(0.0, math.inf, True, True))
+        # A param whose own range or space is wrong was reported; uses of it are not judged.
+        self.silent |= {
+            p.name for p in self.spec.params.values() if not p.sound or p.name not in self.ranges
+        }
         budgets = self.cell_budgets()
         gates = {}
         for level in self.names:
@@ -426,14 +428,20 @@ class _Checker(Quantities):
         return Budget(upper, self.bound(level, arguments[1]))
 
     def bound(self, level: str, argument: ast.Argument) -> Scalar:
+        """One bound of a gate: it may depend on the advantage, and on the budget of the cell."""
+        words = {BY_ADVANTAGE: Space.PURE}
+        if level in self.spec.budgets:
+            words["budget"] = self.spec.signal.space
+        return self.magnitude(level, argument, words)
+
+    def magnitude(
+        self, level: str, argument: ast.Argument, words: Mapping[str, Space] = NOTHING
+    ) -> Scalar:
         """The magnitude of one bound, in the space of the signal, certainly positive."""
         value = argument.value
         if isinstance(value, ast.Call) and value.function.text == "ratio":
-            return self.ratio_bound(argument, value)
+            return self.ratio_bound(argument, value, words)
         wanted = self.spec.signal.space
-        words = {BY_ADVANTAGE: Space.PURE}
-        if level in self.spec.budgets:
-            words["budget"] = wanted
         scalar, space = self.expr(value, words)
         scalar = at_level(scalar, level)
         if space is not None and space is not wanted:
@@ -454,7 +462,9 @@ class _Checker(Quantities):
         self.positive(scalar, value.span, "budget")
         return scalar
 
-    def ratio_bound(self, argument: ast.Argument, call: ast.Call) -> Scalar:
+    def ratio_bound(
+        self, argument: ast.Argument, call: ast.Call, words: Mapping[str, Space]
+    ) -> Scalar:
         if len(call.arguments) != 1 or call.over is not None:
             raise self.bad(
                 "FIB303",
@@ -463,7 +473,7 @@ class _Checker(Quantities):
                 "a pair is written `+ratio(1.2), -ratio(0.8)`",
             )
         [bound] = call.arguments
-        scalar, space = self.expr(bound, {BY_ADVANTAGE: Space.PURE})
+        scalar, space = self.expr(bound, {w: s for w, s in words.items() if w == BY_ADVANTAGE})
         if space not in (None, Space.RATIO):
             self.error(
                 "FIB303",
@@ -541,9 +551,9 @@ class _Checker(Quantities):
                 continue
             scalars: dict[str | None, Scalar] = {}
             for entry in clause.entries:
-                argument = ast.Argument("value", entry.value, entry.value.span)
+                argument = ast.Argument("upper", entry.value, entry.value.span)
                 with contextlib.suppress(BadExpressionError):
-                    scalars[entry.name.text if entry.name else None] = self.cell_budget(
+                    scalars[entry.name.text if entry.name else None] = self.magnitude(
                         level.name, argument
                     )
             otherwise = scalars.pop(None, None)
@@ -556,22 +566,6 @@ class _Checker(Quantities):
                 else Interval(0.0, math.inf, True, True)
             )
         return found
-
-    def cell_budget(self, level: str, argument: ast.Argument) -> Scalar:
-        value = argument.value
-        if isinstance(value, ast.Call) and value.function.text == "ratio":
-            return self.ratio_bound(ast.Argument("upper", value, value.span), value)
-        scalar, space = self.expr(value)
-        wanted = self.spec.signal.space
-        if space not in (None, wanted):
-            raise self.bad(
-                "FIB301",
-                f"a budget at `{level}` is a {wanted}, and this is a {space}",
-                value.span,
-                f"declare the parameter `: {wanted}`",
-            )
-        self.positive(scalar, value.span, "budget")
-        return scalar
 
     # --- hierarchy ------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class Case:
     advantages: Tensor
     mask: Tensor
     keys: dict[str, Tensor]
-    others: dict[str, Tensor] = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype) -> Case:
         return Case(
@@ -153,7 +153,8 @@ def compiled(loss_fn: Callable[..., Any], case: Case, layout: str, **options: An
 
 def reference(objective: Objective, case: Case) -> Result:
     """The same by the interpreter, in float64, on the values as they are."""
-    result = objective.evaluate(*case.tokens, case.keys, **case.others)
+    others: dict[str, Any] = {**case.others}
+    result = objective.evaluate(*case.tokens, case.keys, **others)
     return Result(result.loss, result.gradient, result.metrics)
 
 

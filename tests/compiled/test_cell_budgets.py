@@ -269,7 +269,7 @@ def test_wrong_budgets(budgets: Any, error: type[Exception], message: str) -> No
 
 
 def test_nothing_said_and_said_twice() -> None:
-    with pytest.raises(ValueError, match="say which ids these have in keys.'data_source'."):
+    with pytest.raises(ValueError, match="say which ids these have in keys"):
         call()
     with pytest.raises(ValueError, match="the budgets of level 'domain' are given twice"):
         call(cells=CELLS, budgets={"domain": BUDGETS})

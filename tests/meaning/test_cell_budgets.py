@@ -170,7 +170,7 @@ def test_a_ratio_is_converted() -> None:
 def test_only_else_needs_no_names() -> None:
     objective = fibdsl.load_text(DOMAINS.replace("math: math, code: 2 * math, ", ""))
     batch = batches()[0]
-    everywhere = ("data_source", (0.02, 0.012), None, "children")
+    everywhere: Level = ("data_source", (0.02, 0.012), None, "children")
     G, _ = closed_forms.hierarchy(batch, [TRAJECTORY, GROUP, everywhere], 0.02)
     np.testing.assert_allclose(objective.gated_ratio(**vars(batch)), G, rtol=1e-12)
 
@@ -181,7 +181,7 @@ def test_an_objective_that_extends_another_replaces_the_budgets_only() -> None:
     )
     objective = fibdsl.load_text(text, objective="strict")
     batch = batches()[0]
-    everywhere = ("data_source", (0.01, 0.006), None, "children")
+    everywhere: Level = ("data_source", (0.01, 0.006), None, "children")
     G, _ = closed_forms.hierarchy(batch, [TRAJECTORY, GROUP, everywhere], 0.02)
     np.testing.assert_allclose(objective.gated_ratio(**vars(batch)), G, rtol=1e-12)
 
@@ -239,9 +239,18 @@ WRONG_CELLS = [
         "cells['data_source'] does not say which id 'code' has; 'domains' has budgets for "
         "math, code",
     ),
-    ({"data_source": {"math": 5, "code": 5}}, "cells['data_source'] gives 'math' and 'code' one id, 5"),
-    ({"data_source": {"math": 5.0, "code": 6}}, "cells['data_source']['math'] is 5.0; ids are integers"),
-    ({"data_source": {"math": True, "code": 6}}, "cells['data_source']['math'] is True; ids are integers"),
+    (
+        {"data_source": {"math": 5, "code": 5}},
+        "cells['data_source'] gives 'math' and 'code' one id, 5",
+    ),
+    (
+        {"data_source": {"math": 5.0, "code": 6}},
+        "cells['data_source']['math'] is 5.0; ids are integers",
+    ),
+    (
+        {"data_source": {"math": True, "code": 6}},
+        "cells['data_source']['math'] is True; ids are integers",
+    ),
     (
         {"data_source": {"math": 2**63, "code": 6}},
         f"cells['data_source']['math'] = {2**63} is no int64, which ids are",
@@ -251,7 +260,7 @@ WRONG_CELLS = [
         "cells['data_source'] is a list; cells has the ids of named cells by key and name, "
         "{'data_source': {'math': 0}}",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("cells", "message"), WRONG_CELLS)

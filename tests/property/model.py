@@ -1,4 +1,4 @@
-"""What a random objective means, by plain numpy: the recursion of docs/semantics.md, token by token.
+"""What a random objective means, by plain numpy: the recursion of docs/semantics.md.
 
 An independent reference: no code shared with the compiler. Stop-gradients read a second batch, so
 that differences of the loss are its gradient.
@@ -6,127 +6,20 @@ that differences of the loss are its gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.property.nodes import Floats, Node, Scope, text, value
+from tests.property.nodes import Floats, Node, Scope, value
+from tests.property.specs import Spec, Step, Use
+from tests.property.tokens import Tokens
 
-Ints = NDArray[np.int64]
 Lean = int
 """1 or -1: the sign of the advantages a gate is for."""
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A gate of the file: parameters as they are declared, the body, what is gated by name `x`."""
-
-    name: str
-    parameters: tuple[str, ...]
-    body: Node
-    signal: str = ""
-    odd: bool = False
-
-    def __str__(self) -> str:
-        first = f"x : {self.signal}" if self.signal else "x"
-        body = text(self.body)
-        body = body if self.body.head == "cases" else f"{{ {body} }}"
-        odd = " odd" if self.odd else ""
-        return f"gate {self.name}({', '.join([first, *self.parameters])}){odd} {body}"
-
-
-@dataclass(frozen=True)
-class Use:
-    """A gate where it stands: arguments (what it is given for x >= 0 and for x < 0) and their text.
-
-    `definition` has the built-in gates too, written out.
-    """
-
-    definition: Definition
-    arguments: Mapping[str, tuple[Node, Node]]
-    written: str
-    pessimistic: bool = False
-
-    def __str__(self) -> str:
-        return self.written + (" pessimistic" if self.pessimistic else "")
-
-
-@dataclass(frozen=True)
-class Step:
-    reduction: str
-    level: str
-    divisor: float | None = None
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A random objective.
-
-    Attributes:
-        levels: names and keys, token first.
-        gates: by level, from the token to the coarsest gated one.
-        aggregates: by level, "mean" or "sum" and the finer level it is over.
-    """
-
-    signal: str
-    split: bool
-    levels: tuple[tuple[str, str | None], ...]
-    gates: Mapping[str, Use]
-    reduce: tuple[Step, ...]
-    params: Mapping[str, float]
-    aggregates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    after: Use | None = None
-    lets: Mapping[str, Node] = field(default_factory=dict)
-    bypasses: tuple[tuple[Node, Node], ...] = ()
-    surrogate: Node | None = None
-    weight: Node | None = None
-    penalty: Node | None = None
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.levels]
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The valid tokens of a batch: values (n,), the row of each, and its cell of each level."""
-
-    values: Mapping[str, Floats]
-    row: Ints
-    cells: Mapping[str, Ints]
-
-    @cached_property
-    def first(self) -> Mapping[str, Ints]:
-        """A token of each cell, by level."""
-        return {level: np.unique(ids, return_index=True)[1] for level, ids in self.cells.items()}
-
-
-def tokens_of(spec: Spec, tensors: Mapping[str, object]) -> Tokens:
-    """The valid tokens of a batch in the form of `tests.meaning.batches.random_tensors`."""
-    mask = np.asarray(tensors["mask"], bool)
-    keys = tensors["keys"]
-    assert isinstance(keys, Mapping)
-    row, _ = np.nonzero(mask)
-    values = {
-        word: np.asarray(tensors[word], np.float64)[mask]
-        for word in ("logp", "old_logp", "advantages", "rollout_logp", "ref_logp")
-    }
-    cells: dict[str, Ints] = {"token": np.arange(len(row))}
-    names = spec.names
-    for index, (level, key) in enumerate(spec.levels[1:], start=1):
-        ids = row
-        if key is not None:
-            given = np.asarray(keys[key])
-            ids = given[mask] if given.ndim == 2 else given[row]
-            if "trajectory" in names[index:]:
-                _, ids = np.unique(np.stack([row, ids]), axis=1, return_inverse=True)
-        cells[level] = np.unique(ids, return_inverse=True)[1]
-    cells.setdefault("trajectory", np.unique(row, return_inverse=True)[1])
-    cells["batch"] = np.zeros(len(row), np.int64)
-    return Tokens(values, row, cells)
 
 
 @dataclass(frozen=True)
@@ -182,7 +75,7 @@ class World:
         own = s >= 0 if channel > 0 else s < 0
         return np.where(own, np.abs(s), 0.0)
 
-    def each(self, level: str, values: Floats) -> Floats:
+    def each(self, level: str, values: NDArray[Any]) -> NDArray[Any]:
         """One value a cell of the level."""
         return np.broadcast_to(values, self.tokens.row.shape)[self.tokens.first[level]]
 
@@ -198,7 +91,7 @@ class World:
             self.memo[key] = self.total(fine, coarse, np.ones(len(self.tokens.row)))
         return self.memo[key]
 
-    def S(self, level: str, channel: int) -> Floats:
+    def aggregates(self, level: str, channel: int) -> Floats:
         """The aggregate of a level: of the children, each weighed by the cells it is counted by."""
         names = self.spec.names
         if level == "token":
@@ -206,9 +99,9 @@ class World:
         child = names[names.index(level) - 1]
         reduction, finer = self.spec.aggregates.get(level, ("mean", child))
         if reduction == "sum":
-            return self.total(finer, level, self.S(finer, channel))
+            return self.total(finer, level, self.aggregates(finer, channel))
         weight = np.ones(len(self.tokens.row)) if finer == child else self.count(finer, child)
-        return self.total(child, level, weight * self.S(child, channel)) / self.total(
+        return self.total(child, level, weight * self.aggregates(child, channel)) / self.total(
             child, level, weight
         )
 
@@ -221,9 +114,9 @@ class World:
         key = "seen", level, channel
         if key not in self.memo:
             names = self.spec.names
-            found = self.S(level, channel)
+            found = self.aggregates(level, channel)
             if level != list(self.spec.gates)[-1]:
-                found = found - self.S(names[names.index(level) + 1], channel)
+                found = found - self.aggregates(names[names.index(level) + 1], channel)
             self.memo[key] = found
         return self.memo[key]
 

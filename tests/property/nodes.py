@@ -5,8 +5,9 @@ Nothing here is shared with the compiler: this is what its reference is compared
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,7 @@ def _mask(w: Floats, low: Floats, high: Floats) -> Floats:
     return np.where((low <= w) & (w <= high), w, 0.0)
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,

@@ -1,0 +1,1 @@
+"""Programs as formulas that a researcher reads."""

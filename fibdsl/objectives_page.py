@@ -54,8 +54,8 @@ _PARITY = """\
 Each case takes a loss of a trainer with options, the objective with the statements that these
 options stand for, and a random batch on which every bound is reached on both sides, all in float64.
 Errors are relative, of the loss and, at worst, of the gradient of a token, rounded up to a power of
-ten; beyond log-ratios of 20, of the gradient relative to the largest. Notes say where a trainer does
-something else than its options or its paper say.
+ten; beyond log-ratios of 20 that of the gradient is relative to the largest. Notes say where a
+trainer does something else than its options or its paper say.
 """
 
 _MARKS = ("proved", "refuted", "unknown")

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ class Expressions:
     def expr(self, depth: int) -> Expr:
         if depth == 0 or self.rng.random() < 0.1:
             return self.leaf()
-        pick, E = self.rng.choice, lambda: self.expr(depth - 1)
+        pick, E = self.rng.choice, partial(self.expr, depth - 1)
         options: list[Draw] = [
             lambda: Call(pick(["+", "-", "*", "min", "max"]), (E(), E())),
             lambda: Call(pick(["+", "-", "*", "min", "max"]), (E(), E())),

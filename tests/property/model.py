@@ -121,14 +121,24 @@ class World:
         return self.memo[key]
 
     def gated(self, use: Use, level: str, channel: int, lean: Lean) -> Floats:
-        x = self.seen(level, channel)
-        found = np.broadcast_to(
-            value(use.definition.body, _Gate(self, use, level, channel, lean)), x.shape
-        )
+        return self.gate_of(use, level, channel, lean, self.seen(level, channel))
+
+    def gate_of(self, use: Use, level: str, channel: int, lean: Lean, x: Floats) -> Floats:
+        """What a gate makes of x in the cells of a level."""
+        scope = _Gate(self, use, level, channel, lean, x)
+        found = np.broadcast_to(value(use.definition.body, scope), x.shape)
         if not use.pessimistic:
             return found
         lowers = lean * (channel or 1) > 0
         return np.where(found < x, found, x) if lowers else np.where(found > x, found, x)
+
+    def budget(self, use: Use, level: str, channel: int, lean: Lean) -> Floats:
+        """The budget C of a gate in each cell of a level; 0 of one that has none."""
+        x = self.seen(level, channel)
+        if "C" not in use.arguments:
+            return np.zeros_like(x)
+        scope = _Gate(self, use, level, channel, lean, x)
+        return np.broadcast_to(scope.value("C"), x.shape)
 
     def y(self, channel: int, lean: Lean) -> Floats:
         total = np.zeros(len(self.tokens.row))
@@ -164,15 +174,25 @@ class World:
         return np.broadcast_to(value(node, _Token(self)), self.tokens.row.shape)
 
     @cached_property
+    def surrogate(self) -> Floats:
+        surrogate = self.spec.surrogate
+        return self.bypassed[0] if surrogate is None else self.at_tokens(surrogate)
+
+    @cached_property
+    def factor(self) -> Floats:
+        """What the advantage is multiplied with; the weight is that of the batch held."""
+        weight = self.spec.weight
+        return self.surrogate if weight is None else self.surrogate * self.frozen.at_tokens(weight)
+
+    @cached_property
+    def penalty(self) -> Floats:
+        penalty = self.spec.penalty
+        return np.zeros(len(self.tokens.row)) if penalty is None else self.at_tokens(penalty)
+
+    @cached_property
     def loss(self) -> float:
-        spec, A = self.spec, self.tokens.values["advantages"]
-        term = self.bypassed[0] if spec.surrogate is None else self.at_tokens(spec.surrogate)
-        if spec.weight is not None:
-            term = term * self.frozen.at_tokens(spec.weight)
-        term = term * A
-        if spec.penalty is not None:
-            term = term - self.at_tokens(spec.penalty)
-        return -self.reduced(spec.reduce, term)
+        term = self.factor * self.tokens.values["advantages"] - self.penalty
+        return -self.reduced(self.spec.reduce, term)
 
     def reduced(self, steps: Sequence[Step], term: Floats) -> float:
         levels = [step.level for step in steps]
@@ -198,7 +218,7 @@ class World:
         if self.spec.weight is not None:
             found["weight/mean"] = self.at_tokens(self.spec.weight).mean()
         if self.spec.penalty is not None:
-            found["penalty/mean"] = self.at_tokens(self.spec.penalty).mean()
+            found["penalty/mean"] = self.penalty.mean()
         return {metric: float(mean) for metric, mean in found.items()}
 
 
@@ -249,16 +269,17 @@ class _Gate:
     level: str
     channel: int
     lean: Lean
+    x: Floats
 
     def value(self, word: str) -> Floats:
         world, names = self.world, self.world.spec.names
         if word == "x":
-            return world.seen(self.level, self.channel)
+            return self.x
         if word in self.use.arguments:
             above, below = (value(side, self) for side in self.use.arguments[word])
             if self.channel:
                 return above if self.channel > 0 else below
-            return np.where(world.seen(self.level, self.channel) >= 0, above, below)
+            return np.where(self.x >= 0, above, below)
         match word:
             case "advantage":
                 return np.asarray(float(self.lean))
@@ -270,7 +291,9 @@ class _Gate:
                 return _Token(world).value(word)
 
     def frozen(self) -> Scope:
-        return _Gate(self.world.frozen, self.use, self.level, self.channel, self.lean)
+        held = self.world.frozen
+        x = self.x if held is self.world else held.seen(self.level, self.channel)
+        return _Gate(held, self.use, self.level, self.channel, self.lean, x)
 
     def aggregate(self, reduction: str, level: str, values: Floats) -> Floats:
         raise AssertionError("a gate sees one cell")

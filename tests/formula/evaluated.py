@@ -68,10 +68,11 @@ class Evaluated:
             if tensor in tensors:
                 self.known[f"log {name}"] = tensors[tensor][self.mask]
                 self.known[name] = np.exp(tensors[tensor][self.mask])
-        for level in levels:
-            if level.name in tensors.get("budgets", {}):
-                given = tensors["budgets"][level.name]
-                self.known[f"budget({level.name})"] = given[self.mask]
+        self.keys = {
+            key: np.broadcast_to(np.asarray(ids).reshape(len(ids), -1), self.mask.shape)[self.mask]
+            for key, ids in tensors["keys"].items()
+        }
+        self.names = tensors.get("cells", {})
         for d in formula.definitions:
             if d.name.endswith(SIGNED):
                 for sign in Signs:
@@ -133,6 +134,8 @@ class Evaluated:
             case Apply("bound", (x, upper, lower)):
                 C = self.value(upper if sign == "⁺" else lower, sign)
                 return np.clip(self.value(x, sign), -C, C)
+            case Apply("is", (Symbol(key), Symbol(cell))):
+                return self.keys[key] == self.names[key][cell]
             case Apply(function, arguments):
                 return FUNCTIONS[function](*(self.value(a, sign) for a in arguments))
 

@@ -60,8 +60,10 @@ SHOWN = {
         "x±   = max(±clip(log r, −20, 20), 0)",
         "S±   = mean(x± over trajectory)",
         "u±   = rollback(S±; delta / 2, k = n(token in trajectory))",
+        "v±   = min(x± − S±, eps_neg)              where log r < 0",
+        "       clip(x± − S±, −eps_neg, eps_neg)   otherwise",
         "y±   = u± + clip(x± − S±, −eps_pos, eps_pos)   where A ≥ 0",
-        "       u± + min(x± − S±, eps_neg)              where A < 0",
+        "       u± + v±                                 where A < 0",
         "G    = r              where A > 0 and log r < 0",
         "       min(r, c)      where A < 0 and log r > 0",
         "       exp(y⁺ − y⁻)   otherwise",
@@ -212,16 +214,27 @@ def test_parameters_with_names_of_symbols_are_quoted() -> None:
     ]
 
 
+CELLS = """objective mine { param b : log = 0.1 in (0, 1)
+signal log_ratio levels token < trajectory < domain by data_source
+at domain { base rollback(+budget, -0.6 * budget) budget per cell { math: 0.05, else: b / 2 } }
+at trajectory { fiber pass } at token { fiber pass } reduce mean over token }"""
+
+
 def test_budgets_of_cells() -> None:
-    text = """objective mine { signal log_ratio levels token < trajectory < domain by data_source
-    at domain { base rollback(+budget, -0.6 * budget) budget per cell { math: 0.05, else: 0.1 } }
-    at trajectory { fiber pass } at token { fiber pass } reduce mean over token }"""
-    lines = formula(fibdsl.load_text(text).program).lines
-    assert lines[2:4] == [
-        "y            = rollback(S_domain; +budget(domain), −0.6 budget(domain), "
+    objective = fibdsl.load_text(CELLS)
+    found = formula(objective.program)
+    assert found.lines[2:-2] == [
+        "budget(domain) = 0.05    where data_source is math",
+        "                 b / 2   otherwise",
+        "y              = rollback(S_domain; +budget(domain), −0.6 budget(domain), "
         "k = n(trajectory in domain))",
-        "               − S_domain + log r",
+        "                 − S_domain + log r",
     ]
+    tensors = batch(objective, 0)
+    tensors["cells"] = {"data_source": {"math": int(tensors["keys"]["data_source"][0])}}
+    evaluated = Evaluated(found, objective.typed.levels, objective.params, tensors)
+    expected = -objective.evaluate(**tensors).loss
+    assert evaluated.objective == pytest.approx(expected, rel=1e-9)
 
 
 # --- one meaning, one formula -------------------------------------------------------------------

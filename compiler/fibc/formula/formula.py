@@ -110,11 +110,11 @@ class _Formula:
         self.program = program
         self.ops = program.by_name
         self.reader = Reader(program)
-        [self.surrogate] = (op for op in program.ops if isinstance(op, ir.Surrogate))
+        [self.op] = (op for op in program.ops if isinstance(op, ir.Term))
 
     def formula(self) -> Formula:
         lines = names.with_aggregates(self.lines(), self.reader)
-        lines = names.channels_as_one(names.named_choices(lines, self.reader))
+        lines = names.named_choices(names.channels_as_one(lines), self.reader)
         lines = names.used(lines, _TERM)
         lines = names.used(names.named_repetitions(lines, self.reader), _TERM)
         lines = names.in_order(lines, self.reader)
@@ -136,7 +136,7 @@ class _Formula:
     def term(self, G: Symbol | None) -> Lines:
         """The term, and the weight if it has cases; G is written as `G`, or as what it is."""
         weight, found = None, {}
-        op = self.ops[self.surrogate.gated]
+        op = self.ops[self.op.factor]
         weights = [name for name in self.inputs(op) if isinstance(self.ops[name], ir.Pointwise)]
         for name in weights:
             cases = by_lean(*(self.value(name, lean, {}, G) for lean in LEANS))
@@ -172,7 +172,7 @@ class _Formula:
         return expression(op.expr, given.__getitem__, self.reader.functions[lean])
 
     def penalty(self, lean: int, G: Symbol | None) -> Tree:
-        name = self.surrogate.penalty
+        name = self.op.penalty
         return ZERO if name is None else self.value(name, lean, {}, G)
 
     # --- J --------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class _Formula:
         """How J is made of the terms, in words."""
         op = self.ops[name]
         match op:
-            case ir.Surrogate():
+            case ir.Term():
                 return _TERM
             case ir.Divided(_, _, x, divisor):
                 return f"({self.reduced(x)}) / {show(self.reader.scalar(divisor, None))}"

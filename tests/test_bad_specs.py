@@ -287,8 +287,8 @@ AT = [
         "extends_promise_refuted",
         18,
         11,
-        "`restorative at trajectory` does not hold: `clip` at `trajectory` does not fall beyond its "
-        "budget",
+        "`restorative at trajectory` does not hold: `clip` at `trajectory` does not fall beyond "
+        "its budget",
     ),
     ("use_missing", 3, 1, "there is no file `used/gate.fib`"),
     ("use_outside", 3, 1, "`../../../elsewhere/gates.fib` lies outside the project"),

@@ -215,7 +215,7 @@ class _Extension:
             shown = ", ".join(f"`{self.text(s)}`" for s in promised)
             help = f"it promises {shown or 'nothing'}; delete this"
         self.unwaivable(statement, help)
-        # Of what is no property at all it is not known what is meant: no promise is held against it.
+        # Of what is no property at all it is not known what is meant: no promise is judged.
         self.unclear = self.unclear or (close is None and name not in PROPERTIES)
         return [s for s in promised if s.property.text == close]
 

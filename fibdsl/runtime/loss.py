@@ -21,7 +21,7 @@ from fibdsl.runtime.checks import Checks, binary, check_tokens, raise_for
 from fibdsl.runtime.contract import LossOutput, Objective
 from fibdsl.runtime.joint import Inputs, Outputs, Setup, Sums, joint
 from fibdsl.runtime.layouts import BLOCK, BlockLayout, layout_of, padded_to_block, raw_ids
-from fibdsl.runtime.naming import Cells, cell_ids
+from fibdsl.runtime.naming import CellNames, cell_ids
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.ranks import Ranks
 from fibdsl.runtime.schedules import Schedule, as_schedule, values_at
@@ -164,7 +164,7 @@ class FusedLoss(torch.nn.Module):
         metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
-        cells: Cells | None = None,
+        cells: CellNames | None = None,
         **params: float | Schedule,
     ) -> None:
         super().__init__()
@@ -305,7 +305,7 @@ class FusedLoss(torch.nn.Module):
             self._values = values
             self._vectors.clear()
 
-    def set_cells(self, cells: Cells | None) -> None:
+    def set_cells(self, cells: CellNames | None) -> None:
         """Says which ids the named cells have, in place of what was said before. Never recompiles.
 
         Raises:

@@ -28,7 +28,7 @@ from fibdsl.runtime.graphs import Graph, Graphs
 from fibdsl.runtime.joint import Inputs, Outputs
 from fibdsl.runtime.layouts import of_units
 from fibdsl.runtime.loss import FusedLoss
-from fibdsl.runtime.naming import Cells
+from fibdsl.runtime.naming import CellNames
 from fibdsl.runtime.schedules import Schedule
 from fibdsl.runtime.sharing import sharing_of
 
@@ -82,7 +82,7 @@ class Contents(BaseModel):
         return f"{self.objective}, {self.layout} {self.dtype} for {self.device}"
 
 
-def load_compiled(path: str | Path, /, *, cells: Cells | None = None) -> PackagedLoss:
+def load_compiled(path: str | Path, /, *, cells: CellNames | None = None) -> PackagedLoss:
     """The loss module in a package that `Objective.export` or `fib compile --aot` wrote.
 
     It is called as any other loss module. Nothing is compiled, whatever the sizes and parameters.
@@ -261,7 +261,7 @@ class _Package(Graphs):
 class PackagedLoss(FusedLoss):
     """A loss module compiled ahead of time; see FusedLoss.forward for the call."""
 
-    def __init__(self, path: Path, contents: Contents, cells: Cells | None = None) -> None:
+    def __init__(self, path: Path, contents: Contents, cells: CellNames | None = None) -> None:
         objective = Objective(
             contents.objective,
             contents.params,

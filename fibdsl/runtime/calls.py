@@ -17,7 +17,7 @@ from fibdsl.runtime.contract import Objective
 from fibdsl.runtime.graphs import Graph
 from fibdsl.runtime.joint import Inputs, Sums
 from fibdsl.runtime.layouts import BlockLayout, layout_of, padded_to_block, raw_ids
-from fibdsl.runtime.naming import Cells, cell_ids
+from fibdsl.runtime.naming import CellNames, cell_ids
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.params import Params
 from fibdsl.runtime.ranks import Ranks
@@ -79,7 +79,7 @@ class Calls:
         self._known: dict[torch.device, dict[str, Tensor]] = {}
         self._unset: dict[torch.device, Tensor] = {}
 
-    def name(self, cells: Cells | None) -> None:
+    def name(self, cells: CellNames | None) -> None:
         """Says which ids the named cells have.
 
         Raises:

@@ -14,7 +14,7 @@ from fibdsl.runtime.calls import Arguments, Calls
 from fibdsl.runtime.contract import LossOutput, Objective
 from fibdsl.runtime.graphs import Backend, Graphs, SavedGradient
 from fibdsl.runtime.layouts import BlockLayout
-from fibdsl.runtime.naming import Cells
+from fibdsl.runtime.naming import CellNames
 from fibdsl.runtime.params import Params
 from fibdsl.runtime.ranks import Ranks
 from fibdsl.runtime.refusals import refuse_aggregates, refuse_parts
@@ -62,7 +62,7 @@ class FusedLoss(torch.nn.Module):
         metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
-        cells: Cells | None = None,
+        cells: CellNames | None = None,
         **params: float | Schedule,
     ) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class FusedLoss(torch.nn.Module):
         """
         self._params.advance(step)
 
-    def set_cells(self, cells: Cells | None) -> None:
+    def set_cells(self, cells: CellNames | None) -> None:
         """Says which ids the named cells have, in place of what was said before. Never recompiles.
 
         Raises:

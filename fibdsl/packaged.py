@@ -24,9 +24,10 @@ from fibdsl.diagnostics.errors import PackageError
 from fibdsl.resources import runtime_sources
 from fibdsl.runtime.checks import Checks, binary, raise_for
 from fibdsl.runtime.contract import CellBudgets, Objective, Parameter
+from fibdsl.runtime.graphs import Graph, Graphs
 from fibdsl.runtime.joint import Inputs, Outputs
 from fibdsl.runtime.layouts import of_units
-from fibdsl.runtime.loss import FusedLoss, _Graph
+from fibdsl.runtime.loss import FusedLoss
 from fibdsl.runtime.naming import CellNames
 from fibdsl.runtime.schedules import Schedule
 from fibdsl.runtime.sharing import sharing_of
@@ -159,9 +160,9 @@ def machine(device: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def plain(objective: Objective) -> _Graph:
+def plain(objective: Objective) -> Graph:
     """The graph of a package: of one call, which has whatever it looks at whole."""
-    return _Graph(sharing_of(objective, {}, False), False, False, ())
+    return Graph(sharing_of(objective, {}, False), False, False, ())
 
 
 def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, Inputs]:
@@ -190,6 +191,73 @@ def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, 
     return logp, given._replace(mask=mask, ids=ids)
 
 
+class _Package(Graphs):
+    """The one graph of a package, in place of those that would be compiled."""
+
+    def __init__(self, objective: Objective, path: Path, contents: Contents) -> None:
+        # No backend: nothing is compiled here, and nothing that compiles is even imported.
+        super().__init__(objective, None, None, {})
+        self.path = path
+        self.contents = contents
+        self._runners: dict[torch.device, Any] = {}
+        # The first is loaded now, so that what is wrong with it is said now.
+        self._runner(torch.empty(0, device=contents.device).device)
+
+    def function(self, graph: Graph) -> Callable[[Tensor, Inputs], Outputs]:
+        if graph != plain(self.objective):
+            what = (
+                "aggregates are kept and used"
+                if graph.keep or graph.earlier
+                else "budgets of cells are taken as tensors (budgets=...)"
+                if graph.budgets
+                else "pieces of trajectories (keys['trajectory']) are put together"
+            )
+            raise ValueError(
+                f"{what} by modules of `fibdsl.load(...).compile()` only; {self.path} was "
+                "compiled ahead of time"
+            )
+        return self._packaged
+
+    def _packaged(self, logp: Tensor, given: Inputs) -> Outputs:
+        """Runs the graph of the package."""
+        contents = self.contents
+        layout = "padded" if given.layout is None else "packed"
+        dtype = str(logp.dtype).removeprefix("torch.")
+        for built, wanted, what, error in (
+            (contents.layout, layout, "layout", ValueError),
+            (contents.dtype, dtype, "dtype", TypeError),
+            (contents.device, logp.device.type, "device", ValueError),
+        ):
+            if built != wanted:
+                raise error(
+                    f"{self.path} was built for {built} tensors, and these are {wanted}; give it "
+                    f"{built} ones, or build another with {what}={wanted!r}"
+                )
+        leaves = tree_leaves(tensors(self.objective, logp, given))
+        flat = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        grad, loss, metrics, *found = self._runner(logp.device).boxed_run(flat)
+        return Outputs(
+            grad, loss, metrics, dict(zip(contents.checks, found, strict=True)), ((), ())
+        )
+
+    def _runner(self, device: torch.device) -> Any:
+        """The package, loaded once a device."""
+        if device not in self._runners:
+            # What `torch._inductor.aoti_load_package` uses, which first looks for a compiler to
+            # find out what the processor has; `machine` knows.
+            loader: Any = torch._C._aoti.AOTIModelPackageLoader
+            index = -1 if device.index is None else device.index
+            try:
+                self._runners[device] = loader(str(self.path), "model", False, 1, index)
+            except RuntimeError as error:
+                built = self.contents.torch
+                raise PackageError(
+                    f"torch {torch.__version__} cannot load {self.path}, which torch {built} "
+                    f"built; build it again: {error}"
+                ) from error
+        return self._runners[device]
+
+
 class PackagedLoss(FusedLoss):
     """A loss module compiled ahead of time; see FusedLoss.forward for the call."""
 
@@ -210,68 +278,10 @@ class PackagedLoss(FusedLoss):
             _in_the_package,
             _in_the_package,
         )
-        # No backend: nothing is compiled here, and nothing that compiles is even imported.
         super().__init__(objective, None, metrics=contents.wanted, cells=cells)
         self.set_params(**contents.schedules)
-        self._path = path
+        self.graphs = _Package(objective, path, contents)
         self._contents = contents
-        self._runners: dict[torch.device, Any] = {}
-        # The first is loaded now, so that what is wrong with it is said now.
-        self._runner(torch.empty(0, device=contents.device).device)
-
-    def _function(self, graph: _Graph) -> Callable[[Tensor, Inputs], Outputs]:
-        if graph != plain(self.objective):
-            what = (
-                "aggregates are kept and used"
-                if graph.keep or graph.earlier
-                else "budgets of cells are taken as tensors (budgets=...)"
-                if graph.budgets
-                else "pieces of trajectories (keys['trajectory']) are put together"
-            )
-            raise ValueError(
-                f"{what} by modules of `fibdsl.load(...).compile()` only; {self._path} was "
-                "compiled ahead of time"
-            )
-        return self._packaged
-
-    def _packaged(self, logp: Tensor, given: Inputs) -> Outputs:
-        """Runs the graph of the package."""
-        contents = self._contents
-        layout = "padded" if given.layout is None else "packed"
-        dtype = str(logp.dtype).removeprefix("torch.")
-        for built, wanted, what, error in (
-            (contents.layout, layout, "layout", ValueError),
-            (contents.dtype, dtype, "dtype", TypeError),
-            (contents.device, logp.device.type, "device", ValueError),
-        ):
-            if built != wanted:
-                raise error(
-                    f"{self._path} was built for {built} tensors, and these are {wanted}; give it "
-                    f"{built} ones, or build another with {what}={wanted!r}"
-                )
-        leaves = tree_leaves(tensors(self.objective, logp, given))
-        flat = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        grad, loss, metrics, *found = self._runner(logp.device).boxed_run(flat)
-        return Outputs(
-            grad, loss, metrics, dict(zip(contents.checks, found, strict=True)), ((), ())
-        )
-
-    def _runner(self, device: torch.device) -> Any:
-        """The package, loaded once a device."""
-        if device not in self._runners:
-            # What `torch._inductor.aoti_load_package` uses, which first looks for a compiler to
-            # find out what the processor has; `machine` knows.
-            loader: Any = torch._C._aoti.AOTIModelPackageLoader
-            index = -1 if device.index is None else device.index
-            try:
-                self._runners[device] = loader(str(self._path), "model", False, 1, index)
-            except RuntimeError as error:
-                built = self._contents.torch
-                raise PackageError(
-                    f"torch {torch.__version__} cannot load {self._path}, which torch {built} "
-                    f"built; build it again: {error}"
-                ) from error
-        return self._runners[device]
 
     def extra_repr(self) -> str:
         built = self._contents

@@ -315,7 +315,8 @@ class Expressions:
         if name in ("log", "sqrt"):
             self.judged(name, x, written)
         if name == "log":
-            return Call("log", (x,)), None if unit is None else LOG
+            # Of a ratio it is a log-ratio; of a number, a number.
+            return Call("log", (x,)), LOG if unit == RATIO else None
         if name == "sqrt":
             if unit is not None and unit.power % 2:
                 raise self.bad(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from fibc.analysis.properties import PROPERTIES
 from fibdsl.diagnostics.diagnostic import Diagnostics, Label, closest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
@@ -210,7 +211,8 @@ class _Extension:
             shown = ", ".join(f"`{self.text(s)}`" for s in promised)
             help = f"it promises {shown or 'nothing'}; delete this"
         self.unwaivable(statement, help)
-        return [s for s in promised if s.property.text == close]
+        # Of what is no property at all it is not known what is meant: nothing is held against it.
+        return [s for s in promised if s.property.text == close or name not in PROPERTIES]
 
     def unwaivable(self, statement: ast.Waive, help: str) -> None:
         self.diagnostics.add(

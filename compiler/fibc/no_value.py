@@ -22,6 +22,7 @@ def no_value(
         subject: who does it.
         given: whether the argument hangs on parameters only, and on nothing of a token.
     """
+    found = _tidy(found)
     wrong = "negative" if function == "sqrt" or (function == "log" and found.low < 0) else "0"
     message = f"{subject} {DOES[function]} `{shown}`, which "
     if found.low == found.high:
@@ -29,7 +30,7 @@ def no_value(
     if found == Interval.everything():
         message += f"can be {wrong}"
     else:
-        message += f"can be {wrong}: it is in {_tidy(found)}"
+        message += f"can be {wrong}: it is in {found}"
     if given:
         return message, f"give its parameters ranges in which it is {_good(function)}"
     if function == "/" and found.low < 0:

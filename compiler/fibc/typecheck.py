@@ -54,9 +54,10 @@ class _Checker(Quantities):
 
     def run(self) -> TypedObjective | None:
         params = tuple(p for p in map(self.param, self.spec.params.values()) if p)
-        # A param whose own range is wrong was reported; uses of it are not reported again.
-        for name in self.spec.params:
-            self.ranges.setdefault(name, Interval(0.0, math.inf, True, True))
+        # A param whose own range or space is wrong was reported; uses of it are not judged.
+        self.silent |= {
+            p.name for p in self.spec.params.values() if not p.sound or p.name not in self.ranges
+        }
         budgets = self.cell_budgets()
         gates = {}
         for level in self.names:

@@ -296,7 +296,7 @@ def _text(cases: tuple[Case, ...], names: list[str]) -> str:
 
 
 def _pieces(rule: GateRule) -> tuple[Piece, ...]:
-    """A gate as linear pieces of |x|, in a budget and a steepness; none if it is not made of these."""
+    """A gate as linear pieces of |x|, in a budget and a steepness; none if it is made of others."""
     plain = [p for p in rule.parameters if p.space is not None]
     if len(rule.budgets) > 1 or len(plain) > 1 or any(p.space is not Space.PURE for p in plain):
         return ()

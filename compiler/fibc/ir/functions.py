@@ -114,7 +114,7 @@ def _sqrt_range(x: Interval) -> Interval:
         root = Fraction(math.sqrt(value))
         return max(root + side * root * Fraction(2) ** -50, Fraction(0))
 
-    return Interval(end(x.low, -1), end(x.high, 1), x.low_open, x.high_open)
+    return Interval(end(x.low, -1), end(x.high, 1), x.low_open and x.low >= 0, x.high_open)
 
 
 def _least_range(a: Interval, b: Interval) -> Interval:

@@ -106,7 +106,10 @@ class Gates:
             ]
         if side is not None:
             acts = Call("<", (gated, Input(0)) if side > 0 else (Input(0), gated))
-            idle = [Const(1.0 if i == 0 else 0.0) for i in range(len(hits))]
+            # A gate that does not act passes, whichever of its cases x is in.
+            regimes = gate.rule.regimes
+            passes = regimes.index("pass") if "pass" in regimes else 0
+            idle = [Const(1.0 if i == passes else 0.0) for i in range(len(hits))]
             hits = [Call("where", (acts, h, i)) for h, i in zip(hits, idle, strict=True)]
             # Where both are equal x is taken, whose slope is 1.
             gated = Call("min" if side > 0 else "max", (Input(0), gated))

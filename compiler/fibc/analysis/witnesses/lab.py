@@ -130,12 +130,12 @@ def batch_of(facts: Facts, tensors: Mapping[str, NDArray[Any]], named: str | Non
 
 def budgets_of(facts: Facts, named: str | None = None) -> dict[str, float]:
     """By level, where budgets are per cell, the one that all cells have: that of the cell `named`
-    so, or of cells without a name, or the first."""
+    so, or `else`, or the largest, which is the one that `Setting.value` says."""
     found = {}
     for level, budget in facts.program.budgets.items():
-        first = budget.scalars[-1] if budget.otherwise is not None else budget.scalars[0]
-        chosen = budget.entries.get(named, first) if named is not None else first
-        found[level] = facts.value(chosen)
+        values = dict(zip(budget.words, map(facts.value, budget.scalars), strict=True))
+        largest = max(values.values())
+        found[level] = largest if named is None else values.get(named, values.get("else", largest))
     return found
 
 

@@ -115,8 +115,8 @@ class Quantities:
     def constant(self, expr: ast.Expr) -> float:
         """The value of an expression that may not use params."""
         match expr:
-            case ast.Number(value, _):
-                return value
+            case ast.Number(value, span):
+                return self.number(value, span)
             case ast.Reference("inf", _):
                 return math.inf
             case ast.Negative(operand, _):
@@ -138,6 +138,12 @@ class Quantities:
         self.error("FIB101", "a default or range is made of numbers only", expr.span, help)
         raise BadExpressionError
 
+    def number(self, value: float, span: Span) -> float:
+        if math.isinf(value):
+            self.error("FIB302", "no float is as large as this number", span, "write `inf`")
+            raise BadExpressionError
+        return value
+
     # --- expressions ----------------------------------------------------------------------------
 
     def expr(
@@ -151,11 +157,11 @@ class Quantities:
             what: what it is, for messages.
         """
         match expr:
-            case ast.Number(value, _):
-                return Const(value), None
+            case ast.Number(value, span):
+                return Const(self.number(value, span)), None
             case ast.Reference("inf", _):
                 return Const(math.inf), None
-            case ast.Reference(name, _) if name in words:
+            case ast.Reference(name, _) if name in words and name != BY_ADVANTAGE:
                 return Count(name), words[name]
             case ast.Reference(name, _) if name in self.silent:
                 raise BadExpressionError
@@ -210,6 +216,9 @@ class Quantities:
                 if name in GATE_WORDS and BY_ADVANTAGE in words
                 else "write numbers and parameters",
             )
+        elif name == BY_ADVANTAGE and name in words:
+            help = "it is a function: write `by_advantage(a, b)`"
+            self.error("FIB101", f"unknown name `{name}`", span, help)
         elif name not in self.said:
             self.said.add(name)
             known = [*self.declared, *(w for w in words if w != BY_ADVANTAGE)]

@@ -22,6 +22,7 @@ from fibc.ir.scalar import (
     Scalar,
     bounds,
     counted,
+    variants,
 )
 from fibc.no_value import DOES, no_value
 from fibc.promises import typed_promises
@@ -330,6 +331,13 @@ class _Checker(Quantities):
                 argument.value.span,
                 "write a number",
             )
+        if "inf" in references(argument.value):
+            raise self.bad(
+                "FIB402",
+                f"`{parameter.name}` of `{rule.name}` is a number, and `inf` is none",
+                argument.value.span,
+                "write a number",
+            )
         scalar, space = self.expr(argument.value, words, "number")
         if argument.kind == "lower":
             scalar = Negate(scalar)
@@ -403,6 +411,20 @@ class _Checker(Quantities):
             return None
         if kinds == ["value"]:
             bound = self.bound(level, arguments[0])
+            if rule.neighbours and len(variants(bound)) > 1:
+                raise self.bad(
+                    "FIB209",
+                    f"the budget of `{rule.name}` is shared by tokens with advantages of both signs",
+                    arguments[0].span,
+                    "write one quantity, without `by_advantage`",
+                )
+            if rule.neighbours and counted(bound):
+                raise self.bad(
+                    "FIB209",
+                    f"the budget of `{rule.name}` is shared by cells whose `budget`s may differ",
+                    arguments[0].span,
+                    "write one quantity, without `budget`",
+                )
             return Budget(bound, bound)
         if rule.neighbours:
             self.error(

@@ -163,6 +163,8 @@ class _Definition:
         """A default: numbers, and for a plain number counts of the cell; a budget is positive."""
         counts = CELL_COUNTS if space is Space.PURE else {}
         value = simplified(self.arithmetic(written, tuple(counts)))
+        if space is not None and isinstance(value, Const) and not math.isfinite(value.value):
+            raise self.bad("FIB402", "this default is infinite", written.span, "write a number")
         if space is None and not (isinstance(value, Const) and value.value > 0):
             raise self.bad(
                 "FIB402",

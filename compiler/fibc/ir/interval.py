@@ -72,8 +72,8 @@ class Interval:
         low, high = self.low + other.low, self.high + other.high
         return _tamed(
             Interval(
-                -math.inf if math.isnan(low) else low,
-                math.inf if math.isnan(high) else high,
+                -math.inf if low != low else low,  # NaN, of infinities
+                math.inf if high != high else high,
                 self.low_open or other.low_open,
                 self.high_open or other.high_open,
             )

@@ -44,8 +44,9 @@ class Subject(Protocol):
 
     def values(self, tensors: Tensors) -> Values: ...
 
-    def jacobian(self, tensors: Tensors) -> Floats:
-        """d surrogate_i / d log-ratio_j of the valid tokens, stop-gradients held."""
+    def jacobians(self, tensors: Tensors) -> tuple[Floats, Floats]:
+        """d surrogate_i / d log-ratio_j of the valid tokens, stop-gradients held: to the right and
+        to the left."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,13 @@ class ByNumpy:
         world = self.world(tensors)
         return Values(world.bypassed[0], world.factor, world.penalty)
 
-    def jacobian(self, tensors: Tensors) -> Floats:
+    def jacobians(self, tensors: Tensors) -> tuple[Floats, Floats]:
         world = self.world(tensors)
-        columns = []
-        for j in range(len(world.logp)):
-            step = np.zeros(len(world.logp))
-            step[j] = STEP
-            up, down = (world.moved(world.logp + s * step).surrogate for s in (1, -1))
-            columns.append((up - down) / (2 * STEP))
-        return np.array(columns).T
+        sides = []
+        for step in (STEP, -STEP):
+            moved = [world.moved(world.logp + step * e) for e in np.eye(len(world.logp))]
+            sides.append(np.array([(m.surrogate - world.surrogate) / step for m in moved]).T)
+        return sides[0], sides[1]
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,13 @@ class ByReference:
         penalty = np.zeros_like(factor) if term.penalty is None else run.values[term.penalty]
         return Values(run.gated_ratio, factor, penalty)
 
-    def jacobian(self, tensors: Tensors) -> Floats:
+    def jacobians(self, tensors: Tensors) -> tuple[Floats, Floats]:
         run = self.run(tensors)
         seeds = np.eye(len(run.gated_ratio))
         weight = run.values.get("weight", np.ones(len(seeds)))
         rows = [interp.pullback(run, run.program.factor, seed) for seed in seeds]
-        return np.array(rows) / np.where(weight == 0, 1.0, weight)[:, None]
+        found = np.array(rows) / np.where(weight == 0, 1.0, weight)[:, None]
+        return found, found
 
 
 # --- batches ------------------------------------------------------------------------------------
@@ -126,6 +126,11 @@ def moved(tensors: Tensors, by: Floats) -> Tensors:
     return {**tensors, "logp": np.minimum(tensors["logp"] + by, 0.0)}
 
 
+def lowered(tensors: Tensors) -> Tensors:
+    """The same log-ratios of less probable tokens, which can move upwards too."""
+    return {**tensors, "logp": tensors["logp"] - 1.0, "old_logp": tensors["old_logp"] - 1.0}
+
+
 def cells(subject: Subject, tensors: Tensors, level: str) -> NDArray[np.int64]:
     """The cell of each valid token."""
     found = checks.cells(subject.objective, {**tensors, **tensors["keys"]}, level)
@@ -145,14 +150,14 @@ def counted(tensors: Tensors, values: Floats) -> Floats:
 # --- judges -------------------------------------------------------------------------------------
 
 
-def first_order_agreement(subject: Subject, tensors: Tensors) -> float:
+def first_order_agreement(subject: Subject, tensors: Tensors, refuted: bool) -> float:
     """How far the derivative of the surrogate at r = 1 is from the identity, for these advantages
-    and cells."""
+    and cells. At a kink one side of it will do: which one is the gradient is a convention."""
     at_one = {**tensors, "logp": np.minimum(tensors["old_logp"], -1e-3)}
     at_one["old_logp"] = at_one["logp"]
     shown = counted(tensors, tensors["advantages"]) != 0
-    error = np.abs(subject.jacobian(at_one) - np.eye(len(shown)))[shown]
-    worst = float(error.max(initial=0.0))
+    errors = [np.abs(side - np.eye(len(shown)))[shown] for side in subject.jacobians(at_one)]
+    worst = float((np.maximum if refuted else np.minimum)(*errors).max(initial=0.0))
     return worst if worst > 1e-4 else 0.0
 
 
@@ -199,18 +204,35 @@ def outside(
     return worst if worst > 1e-10 * scale else 0.0
 
 
+def grows(subject: Subject, tensors: Tensors) -> float:
+    """By what factor |weight * surrogate| grows, where it is large, as all that rises, or all that
+    falls, does so further: what no number bounds. Infinite where it is as large as numbers are."""
+    x = log_ratio(tensors)
+    before = np.abs(subject.values(tensors).factor)
+    if not before.size or before.max() < 1e5:
+        return 0.0
+    if before.max() >= 1e300:
+        return float("inf")
+    at = int(before.argmax())
+    further = [x + 3.0 * np.sign(np.maximum(x, 0)), x + 3.0 * np.sign(np.minimum(x, 0)), x * 1.2]
+    after = [np.abs(subject.values(with_log_ratio(tensors, f)).factor)[at] for f in further]
+    ratio = float(max(after) / before[at])
+    return ratio if ratio >= 1.5 else 0.0
+
+
 def block_diagonal(
     subject: Subject, tensors: Tensors, level: str, rng: np.random.Generator
 ) -> float:
     """How much factor and penalty of a cell's tokens change when the others move, and how much
     they follow them where stop-gradients are held."""
     ids, mask = cells(subject, tensors, level), np.asarray(tensors["mask"], bool)
+    tensors = lowered(tensors)
     before = subject.values(tensors)
     shown = counted(tensors, tensors["advantages"]) != 0
     worst = 0.0
     for cell in np.unique(ids)[:4]:
         inside = ids == cell
-        for size in (1e-3, 0.3, -0.3):
+        for size in (1e-4, -1e-4, 0.3, -0.3):
             by = np.zeros(mask.shape)
             by[mask] = np.where(inside, 0.0, size * rng.random(len(ids)))
             after = subject.values(moved(tensors, by))
@@ -228,7 +250,7 @@ def _followed(
 ) -> float:
     if len(ids) > 12:
         return 0.0
-    slopes = np.abs(subject.jacobian(tensors))
+    slopes = np.minimum(*map(np.abs, subject.jacobians(tensors)))
     foreign = np.where(ids[:, None] == ids[None, :], 0.0, slopes)[shown]
     worst = float(foreign.max(initial=0.0))
     return worst if worst > 1e-5 * scale_of(slopes) else 0.0
@@ -277,7 +299,7 @@ def jump(subject: Subject, tensors: Tensors, rng: np.random.Generator) -> float:
     """The largest jump of G or factor left on a way to other log-probabilities, halved forty times
     towards where they change most."""
     end = rng.normal(0.0, 0.4, tensors["mask"].shape)
-    start = {**tensors, "logp": tensors["logp"] - 1.0, "old_logp": tensors["old_logp"] - 1.0}
+    start = lowered(tensors)
 
     def at(t: float) -> Floats:
         found = subject.values(moved(start, t * end))
@@ -324,7 +346,7 @@ def restorative(subject: ByNumpy, tensors: Tensors, level: str) -> float:
         for lean in (1, -1):
             C = world.budget(use, level, channel, lean)
             near, far = (world.gate_of(use, level, channel, lean, u * f) for f in (1, 1 + 1e-7))
-            looked = (np.abs(u) > C * (1 + 1e-6)) & (np.abs(u) > 1e-9) & (world.lean == lean)
+            looked = (np.abs(u) > C) & (np.abs(u) > 1e-9) & (world.lean == lean)
             if use.pessimistic:
                 looked &= near != u
             if use.definition.name == "rollback":

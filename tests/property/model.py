@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.property.nodes import Floats, Node, Scope, value
+from tests.property.nodes import Floats, Node, Scope, saturated, value
 from tests.property.specs import Spec, Step, Use
 from tests.property.tokens import Tokens
 
@@ -156,7 +156,7 @@ class World:
             return self.y(1, lean) - self.y(-1, lean)
 
         y = self.by_lean(of)
-        return np.exp(y) if self.spec.signal == "log_ratio" else 1.0 + y
+        return saturated(y) if self.spec.signal == "log_ratio" else 1.0 + y
 
     @cached_property
     def bypassed(self) -> tuple[Floats, Floats]:

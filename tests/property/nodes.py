@@ -134,6 +134,11 @@ def _sign(x: Floats) -> Floats:
     return np.where(x >= 0, 1.0, -1.0)
 
 
+def saturated(x: Floats) -> Floats:
+    """e^x, the same for all x beyond what a float holds (docs/semantics.md)."""
+    return np.exp(np.minimum(x, 709.0))
+
+
 def _mask(w: Floats, low: Floats, high: Floats) -> Floats:
     return np.where((low <= w) & (w <= high), w, 0.0)
 
@@ -157,12 +162,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mask": _mask,
     "abs": np.abs,
     "sign": _sign,
-    "exp": np.exp,
+    "exp": saturated,
     "log": np.log,
     "sqrt": np.sqrt,
     "tanh": np.tanh,
-    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "sigmoid": lambda x: 1.0 / (1.0 + saturated(-x)),
     "k1": np.negative,
     "k2": lambda d: d * d / 2,
-    "k3": lambda d: np.exp(d) - 1 - d,
+    "k3": lambda d: saturated(d) - 1 - d,
 }

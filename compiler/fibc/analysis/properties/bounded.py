@@ -15,6 +15,9 @@ from fibdsl.diagnostics.diagnostic import Label
 # What a witness of an unbounded G shows; the reason says that it grows beyond.
 _HUGE = 1e6
 _FAR_LOG, _FAR_DEVIATION = 20.0, 1e7
+# How much larger it is by half as far again; what is bounded, if high, is not. Where it is as large
+# as numbers are it was not bounded before.
+_FURTHER, _GROWN, _LARGEST = 1.5, 1.2, 1e300
 
 
 def prove(facts: Facts, promise: Promise) -> str | None:
@@ -36,15 +39,24 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
     from fibc.analysis.witnesses.lab import evaluate
 
     far = _FAR_LOG if facts.objective.signal == "log_ratio" else _FAR_DEVIATION
-    sizes = {level: [far] for level in facts.objective.gates}
-    for _, _, path in single_deviations(facts.objective, sizes, facts.top):
+    near, further = (
+        single_deviations(
+            facts.objective, {level: [size] for level in facts.objective.gates}, facts.top
+        )
+        for size in (far, far * _FURTHER)
+    )
+    for (*_, path), (*_, beyond) in zip(near, further, strict=True):
         for advantage in (1.0, -1.0):
             built = build(facts.objective, [path], facts.top, [advantage])
-            if built is None:
+            other = build(facts.objective, [beyond], facts.top, [advantage])
+            if built is None or other is None:
                 continue
             trial = evaluate(facts, built)
             G = np.abs(trial.factor)
-            if G.max() >= _HUGE:
+            if G.max() < _HUGE:
+                continue
+            grown = np.abs(evaluate(facts, other).factor).max() >= _GROWN * G.max()
+            if grown or G.max() >= _LARGEST:
                 where = tuple(int(i) for i in np.unravel_index(G.argmax(), G.shape))
                 return trial.witness(
                     promise.property,

@@ -31,6 +31,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.multiprocessing.spawn import spawn
 
 import fibdsl
+from fibdsl.runtime.calls import Arguments
 
 SPEC = "fiberpo_domain"
 SHAPES = ((64, 512), (512, 2048))
@@ -48,6 +49,13 @@ class Collective(NamedTuple):
     what: str
     times: int
     result: float
+
+
+def _called(loss_fn: Any, tensors: Sequence[torch.Tensor], keys: dict[str, torch.Tensor]) -> Any:
+    """A call before its graph runs: arguments checked, ids exchanged."""
+    logp, old_logp, advantages, mask = tensors
+    arguments = Arguments(logp, old_logp, advantages, mask, keys, None, None, {}, None)
+    return loss_fn.calls.call(lambda: None, arguments)
 
 
 def prelude(ranks: int, ids: Sequence[float], cells: Sequence[float]) -> list[Collective]:
@@ -133,10 +141,10 @@ def counted(rank: int, ranks: int, out: str) -> None:
     dist.all_reduce = wrapped("all_reduce", lambda x, *_: x.nbytes)
     dist.all_gather = wrapped("all_gather", lambda parts, *_: sum(part.nbytes for part in parts))
     try:
-        call = loss_fn._call(lambda: None, *tensors, keys, None, None, False, None)
+        call = _called(loss_fn, tensors, keys)
         before = list(seen)
         seen.clear()
-        loss_fn._run(call)
+        loss_fn.graphs.run(call.graph, call.logp, call.given)
         inside = list(seen)
     finally:
         dist.all_reduce, dist.all_gather = originals
@@ -198,9 +206,9 @@ def measured(rank: int, ranks: int, out: str, rounds: int) -> None:
             for name, loss_fn in (("alone", alone), ("group", together)):
                 dist.barrier()
                 start = time.perf_counter()
-                call = loss_fn._call(lambda: None, *tensors, keys, None, None, False, None)
+                call = _called(loss_fn, tensors, keys)
                 middle = time.perf_counter()
-                loss_fn._run(call)
+                loss_fn.graphs.run(call.graph, call.logp, call.given)
                 end = time.perf_counter()
                 slowest = torch.tensor([middle - start, end - middle, end - start])
                 dist.all_reduce(slowest, op=dist.ReduceOp.MAX)

@@ -21,8 +21,10 @@ from fibdsl._version import __version__
 from fibdsl.atomic import write_bytes
 from fibdsl.diagnostics.errors import PackageError
 from fibdsl.packaged import KEY, Contents, machine, runtime, tensors
+from fibdsl.runtime.calls import Arguments
+from fibdsl.runtime.graphs import any_size
 from fibdsl.runtime.layouts import BLOCK
-from fibdsl.runtime.loss import FusedLoss, _any_size
+from fibdsl.runtime.loss import FusedLoss
 
 if TYPE_CHECKING:
     from fibdsl.api import Objective
@@ -85,7 +87,7 @@ def export(
             },
             outermost=loss.objective.outermost,
             whole=loss.objective.whole,
-            wanted=loss._names,
+            wanted=loss.wanted,
             checks=tuple(checks),
             runtime=runtime(),
             layout=layout,
@@ -119,17 +121,9 @@ class _Graph(torch.nn.Module):
 
     def __init__(self, loss: FusedLoss, example: dict[str, Any], checks: list[str]) -> None:
         super().__init__()
-        others = example.pop("others")
-        call = loss._call(
-            lambda: None,
-            **example,
-            normalizers=None,
-            keep=False,
-            earlier=None,
-            others=others,
-            budgets=None,
-        )
-        self.function = loss._function(call.graph)
+        arguments = Arguments(**example, normalizers=None, budgets=None)
+        call = loss.calls.call(lambda: None, arguments)
+        self.function = loss.graphs.function(call.graph)
         logp, self.given = tensors(loss.objective, call.logp, call.given)
         self.leaves, self.spec = tree_flatten((logp, self.given))
         # Copies: a tensor that is given twice would be one input of the graph.
@@ -192,7 +186,7 @@ def _as_called(device: str) -> Iterator[None]:
     with (
         torch.no_grad(),
         torch.autocast(device, enabled=False),
-        _any_size(),
+        any_size(),
         warnings.catch_warnings(),
     ):
         # Of torch to itself.

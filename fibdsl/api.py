@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fibc.batch import Batch
     from fibc.ir.nodes import Program
     from fibdsl.runtime.loss import FusedLoss
-    from fibdsl.runtime.naming import Cells
+    from fibdsl.runtime.naming import CellNames
 
 
 def load(
@@ -353,7 +353,7 @@ class Objective:
         cu_seqlens: Any = None,
         rollout_logp: Any = None,
         ref_logp: Any = None,
-        cells: Cells | None = None,
+        cells: CellNames | None = None,
         budgets: Mapping[str, Any] | None = None,
     ) -> Any:
         """G of every token by the reference interpreter, float64, 0 under the mask.
@@ -388,7 +388,7 @@ class Objective:
         cu_seqlens: Any = None,
         rollout_logp: Any = None,
         ref_logp: Any = None,
-        cells: Cells | None = None,
+        cells: CellNames | None = None,
         budgets: Mapping[str, Any] | None = None,
         normalizers: Mapping[str, float] | None = None,
     ) -> Evaluation:
@@ -422,7 +422,7 @@ class Objective:
         cu_seqlens: Any = None,
         rollout_logp: Any = None,
         ref_logp: Any = None,
-        cells: Cells | None = None,
+        cells: CellNames | None = None,
         budgets: Mapping[str, Any] | None = None,
     ) -> Batch:
         """The batch as the reference sees it; torch tensors or numpy arrays."""
@@ -474,7 +474,7 @@ class Objective:
         metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
-        cells: Cells | None = None,
+        cells: CellNames | None = None,
     ) -> FusedLoss:
         """The loss as a torch.nn.Module: one fused graph that returns loss and gradient.
 

@@ -8,6 +8,7 @@ from fibc.analysis.facts import Facts
 from fibc.analysis.regimes import Regime, regimes
 from fibc.analysis.survey import Extent, Surveyed, extents, survey
 from fibc.cells import named_values
+from fibc.formula.formula import formula
 from fibdsl.api import Objective
 from fibdsl.parameters import shown_values
 from fibdsl.report import shown_budgets
@@ -56,7 +57,8 @@ class RangeReport(BaseModel):
 
 
 class Explanation(BaseModel):
-    """An objective, explained. `budgets` are those of named cells, by level and name."""
+    """An objective, explained. `formula` is text, line by line; `budgets` are those of named cells,
+    by level and name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,6 +71,7 @@ class Explanation(BaseModel):
     levels: list[str]
     keys: list[str]
     budgets: dict[str, dict[str, float]] = {}
+    formula: list[str]
     regimes: list[RegimeReport]
     gated_ratio: list[RangeReport]
     properties: list[PropertyReport]
@@ -95,6 +98,7 @@ def explain(
                 level: named_values(budget, objective.params)
                 for level, budget in objective.program.budgets.items()
             },
+            formula=formula(objective.program).lines,
             regimes=[_regime(r) for r in regimes(facts)],
             gated_ratio=[_range(e) for e in extents(facts)],
             properties=[_property(s) for s in verdicts],
@@ -147,6 +151,9 @@ def table(e: Explanation) -> str:
         f"  levels    {' < '.join(e.levels)}",
         *(f"  budgets   {level}: {shown_budgets(named)}" for level, named in e.budgets.items()),
         f"  semantics {e.semantic_hash}",
+        "",
+        "formula: r = π / π_old, A is the advantage, no gradient flows through sg",
+        *(f"  {line}" for line in e.formula),
         "",
         "gates: x is what a gate sees, k its steepness",
         *_aligned(

@@ -24,10 +24,11 @@ from fibdsl.diagnostics.errors import PackageError
 from fibdsl.resources import runtime_sources
 from fibdsl.runtime.checks import Checks, binary, raise_for
 from fibdsl.runtime.contract import CellBudgets, Objective, Parameter
+from fibdsl.runtime.graphs import Graph, Graphs
 from fibdsl.runtime.joint import Inputs, Outputs
 from fibdsl.runtime.layouts import of_units
-from fibdsl.runtime.loss import FusedLoss, _Graph
-from fibdsl.runtime.naming import Cells
+from fibdsl.runtime.loss import FusedLoss
+from fibdsl.runtime.naming import CellNames
 from fibdsl.runtime.schedules import Schedule
 from fibdsl.runtime.sharing import sharing_of
 
@@ -81,7 +82,7 @@ class Contents(BaseModel):
         return f"{self.objective}, {self.layout} {self.dtype} for {self.device}"
 
 
-def load_compiled(path: str | Path, /, *, cells: Cells | None = None) -> PackagedLoss:
+def load_compiled(path: str | Path, /, *, cells: CellNames | None = None) -> PackagedLoss:
     """The loss module in a package that `Objective.export` or `fib compile --aot` wrote.
 
     It is called as any other loss module. Nothing is compiled, whatever the sizes and parameters.
@@ -159,9 +160,9 @@ def machine(device: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def plain(objective: Objective) -> _Graph:
+def plain(objective: Objective) -> Graph:
     """The graph of a package: of one call, which has whatever it looks at whole."""
-    return _Graph(sharing_of(objective, {}, False), False, False, ())
+    return Graph(sharing_of(objective, {}, False), False, False, ())
 
 
 def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, Inputs]:
@@ -190,36 +191,19 @@ def tensors(objective: Objective, logp: Tensor, given: Inputs) -> tuple[Tensor, 
     return logp, given._replace(mask=mask, ids=ids)
 
 
-class PackagedLoss(FusedLoss):
-    """A loss module compiled ahead of time; see FusedLoss.forward for the call."""
+class _Package(Graphs):
+    """The one graph of a package, in place of those that would be compiled."""
 
-    def __init__(self, path: Path, contents: Contents, cells: Cells | None = None) -> None:
-        objective = Objective(
-            contents.objective,
-            contents.params,
-            contents.levels,
-            contents.metrics,
-            contents.tensors,
-            {
-                level: CellBudgets(*budget, _in_the_package)
-                for level, budget in contents.budgets.items()
-            },
-            contents.outermost,
-            contents.whole,
-            contents.semantic_hash,
-            _in_the_package,
-            _in_the_package,
-        )
+    def __init__(self, objective: Objective, path: Path, contents: Contents) -> None:
         # No backend: nothing is compiled here, and nothing that compiles is even imported.
-        super().__init__(objective, None, metrics=contents.wanted, cells=cells)
-        self.set_params(**contents.schedules)
-        self._path = path
-        self._contents = contents
+        super().__init__(objective, None, None, {})
+        self.path = path
+        self.contents = contents
         self._runners: dict[torch.device, Any] = {}
         # The first is loaded now, so that what is wrong with it is said now.
         self._runner(torch.empty(0, device=contents.device).device)
 
-    def _function(self, graph: _Graph) -> Callable[[Tensor, Inputs], Outputs]:
+    def function(self, graph: Graph) -> Callable[[Tensor, Inputs], Outputs]:
         if graph != plain(self.objective):
             what = (
                 "aggregates are kept and used"
@@ -229,14 +213,14 @@ class PackagedLoss(FusedLoss):
                 else "pieces of trajectories (keys['trajectory']) are put together"
             )
             raise ValueError(
-                f"{what} by modules of `fibdsl.load(...).compile()` only; {self._path} was "
+                f"{what} by modules of `fibdsl.load(...).compile()` only; {self.path} was "
                 "compiled ahead of time"
             )
         return self._packaged
 
     def _packaged(self, logp: Tensor, given: Inputs) -> Outputs:
         """Runs the graph of the package."""
-        contents = self._contents
+        contents = self.contents
         layout = "padded" if given.layout is None else "packed"
         dtype = str(logp.dtype).removeprefix("torch.")
         for built, wanted, what, error in (
@@ -246,7 +230,7 @@ class PackagedLoss(FusedLoss):
         ):
             if built != wanted:
                 raise error(
-                    f"{self._path} was built for {built} tensors, and these are {wanted}; give it "
+                    f"{self.path} was built for {built} tensors, and these are {wanted}; give it "
                     f"{built} ones, or build another with {what}={wanted!r}"
                 )
         leaves = tree_leaves(tensors(self.objective, logp, given))
@@ -264,14 +248,40 @@ class PackagedLoss(FusedLoss):
             loader: Any = torch._C._aoti.AOTIModelPackageLoader
             index = -1 if device.index is None else device.index
             try:
-                self._runners[device] = loader(str(self._path), "model", False, 1, index)
+                self._runners[device] = loader(str(self.path), "model", False, 1, index)
             except RuntimeError as error:
-                built = self._contents.torch
+                built = self.contents.torch
                 raise PackageError(
-                    f"torch {torch.__version__} cannot load {self._path}, which torch {built} "
+                    f"torch {torch.__version__} cannot load {self.path}, which torch {built} "
                     f"built; build it again: {error}"
                 ) from error
         return self._runners[device]
+
+
+class PackagedLoss(FusedLoss):
+    """A loss module compiled ahead of time; see FusedLoss.forward for the call."""
+
+    def __init__(self, path: Path, contents: Contents, cells: CellNames | None = None) -> None:
+        objective = Objective(
+            contents.objective,
+            contents.params,
+            contents.levels,
+            contents.metrics,
+            contents.tensors,
+            {
+                level: CellBudgets(*budget, _in_the_package)
+                for level, budget in contents.budgets.items()
+            },
+            contents.outermost,
+            contents.whole,
+            contents.semantic_hash,
+            _in_the_package,
+            _in_the_package,
+        )
+        super().__init__(objective, None, metrics=contents.wanted, cells=cells)
+        self.set_params(**contents.schedules)
+        self.graphs = _Package(objective, path, contents)
+        self._contents = contents
 
     def extra_repr(self) -> str:
         built = self._contents

@@ -24,12 +24,13 @@ def text_of(name: str) -> str:
     return (BAD / f"{name}.fib").read_text(encoding="utf-8")
 
 
-def findings(text: str) -> tuple[Diagnostic, ...]:
-    return driver.check(Source("<string>", text)).diagnostics
+def findings(text: str, name: str = "<string>") -> tuple[Diagnostic, ...]:
+    """What is found in a text, as if it stood in the bad spec of that name, beside what it uses."""
+    return driver.check(Source(str(BAD / f"{name}.fib"), text)).diagnostics
 
 
-def errors(text: str) -> set[str]:
-    return {d.message for d in findings(text) if d.severity is Severity.ERROR}
+def errors(text: str, name: str) -> set[str]:
+    return {d.message for d in findings(text, name) if d.severity is Severity.ERROR}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +54,7 @@ def test_every_golden_has_its_spec() -> None:
 
 
 def test_every_rule_has_a_bad_spec() -> None:
-    covered = {finding.code for name in NAMES for finding in findings(text_of(name))}
+    covered = {finding.code for name in NAMES for finding in findings(text_of(name), name)}
     assert covered == catalogue().keys() - NOT_OF_A_FILE.keys()
 
 
@@ -176,7 +177,7 @@ AT = [
     ("lint_unreachable_gate", 7, 14, "no input reaches the lower bound 1.28 of this gate"),
     ("lint_half_overflow", 3, 11, "G can be 1.69e+05, and float16 ends at 65504"),  # exp(12.04)
     ("lint_proved_assumption", 13, 3, "`first_order_agreement` is proved"),
-    ("lint_unused_param", 4, 10, "no gate uses the parameter `epsilon`"),
+    ("lint_unused_param", 4, 10, "nothing uses the parameter `epsilon`"),
     (
         "lint_token_ratio_sequence_mean",
         11,
@@ -217,12 +218,94 @@ AT = [
         14,
         "+1.28 and -0.8 are deviations here: r may be anything from 0.2 to 2.28",
     ),
+    ("gate_argument_misspelt", 9, 24, "unknown argument `tua`"),
+    ("gate_argument_pair", 9, 24, "`tau` of `soft` is one pure number, and no pair of budgets"),
+    ("gate_argument_space", 11, 24, "`tau` of `soft` is a pure number, and this is a deviation"),
+    (
+        "gate_deviation_in_log",
+        9,
+        19,
+        "`soft` gates a deviation, and the signal here is `log_ratio`",
+    ),
+    (
+        "gate_prob_at_trajectory",
+        12,
+        25,
+        "`spare` looks at `prob` of a token, and stands at `trajectory`",
+    ),
+    ("gate_size_at_token", 9, 19, "`spread` looks at `size` of a cell, and a token has none"),
+    ("gate_name_built_in", 3, 6, "`clip` is a gate of the language"),
+    ("gate_defined_twice", 5, 6, "a second gate `held`"),
+    (
+        "gate_case_value_space",
+        5,
+        11,
+        "a gate gives back what it gates, a deviation, and this is a ratio",
+    ),
+    (
+        "gate_odd_one_side",
+        4,
+        20,
+        "`held` is not seen to be odd: this condition may not be the same for x and -x",
+    ),
+    ("gate_advantage_compared", 4, 23, "a gate sees the sign of the advantage only"),
+    ("gate_aggregate_in_body", 3, 22, "`mean` cannot stand here"),
+    ("value_division_range", 11, 19, "`shrink` divides by `s`, which can be 0: it is in [0, 4]"),
+    ("value_division_by_x", 3, 38, "this divides by `x`, which can be 0"),
+    (
+        "value_in_case",
+        11,
+        9,
+        "this takes the log of `1 - 2 * prob`, which can be 0: it is in [0, 1)",
+    ),
+    ("value_in_sum", 9, 27, "this divides by `log_ratio`, which can be 0"),
+    ("expression_function_unknown", 9, 10, "unknown function `cilp`"),
+    ("expression_arguments", 9, 10, "`clip` takes 3 arguments, not 2"),
+    ("expression_spaces", 11, 21, "`min` puts a ratio and a deviation together"),
+    ("expression_spaces_cases", 11, 5, "this choice puts a ratio and a log together"),
+    ("expression_aggregate_level", 9, 34, "unknown level `trajectroy`"),
+    ("bypass_gated_ratio", 9, 35, "`gated_ratio` cannot stand here"),
+    ("bypass_space", 9, 31, "a gated ratio is a ratio, and this is a log"),
+    ("let_unused", 9, 7, "nothing uses `drift`"),
+    ("let_gated_ratio_in_bypass", 10, 31, "`held` cannot stand here, as it hangs on `gated_ratio`"),
+    ("statement_twice", 10, 3, "a second `surrogate`"),
+    (
+        "after_censor",
+        4,
+        26,
+        "`censor` looks at whole cells, and `after` gates each token by itself",
+    ),
+    ("reduce_divisor_range", 11, 27, "this divisor is not certainly positive"),
+    ("by_advantage_negative", 7, 42, "this budget is not certainly positive"),
+    ("extends_shipped_misspelt", 3, 21, "unknown objective `fibrepo`"),
+    ("extends_circle", 11, 21, "objectives extend each other in a circle: a -> b -> c -> a"),
+    ("extends_same", 19, 3, "this is as in `a`"),
+    ("extends_level_no_gate", 19, 6, "`a` has no gate at `group`, so there is nothing to replace"),
+    ("extends_waive_nothing", 19, 3, "`a` does not promise `bounded`"),
+    ("extends_levels_orphan", 19, 3, "`a` gates `trajectory`, and this chain has no such level"),
+    (
+        "extends_promise_refuted",
+        18,
+        11,
+        "`restorative at trajectory` does not hold: `clip` at `trajectory` does not fall beyond "
+        "its budget",
+    ),
+    ("use_missing", 3, 1, "there is no file `used/gate.fib`"),
+    ("use_outside", 3, 1, "`../../../elsewhere/gates.fib` lies outside the project"),
+    (
+        "use_circle",
+        3,
+        1,
+        "files use each other in a circle: circle.fib -> circle_back.fib -> circle.fib",
+    ),
+    ("use_syntax_error", 7, 27, "a `,` or a `)` is missing"),
+    ("use_gates_clash", 4, 1, "this brings a second gate `box`, which is another one"),
 ]
 
 
 @pytest.mark.parametrize(("name", "line", "column", "message"), AT)
 def test_place_and_message(name: str, line: int, column: int, message: str) -> None:
-    first = findings(text_of(name))[0]
+    first = findings(text_of(name), name)[0]
     assert (first.line, first.column, first.message) == (line, column, message)
 
 
@@ -277,6 +360,36 @@ MENDS = [
     ("syntax_require_order", "over state tv <= 0.1", "tv <= 0.1 over state"),
     ("syntax_require_two_levels", ", group", "\n  require block_diagonal over group"),
     ("syntax_assume_require", "require assume", "assume"),
+    ("gate_argument_misspelt", "tua", "tau"),
+    ("gate_argument_pair", "+1, -2", "1"),
+    ("gate_number_by_place", "epsilon, 2", "epsilon, s = 2"),
+    ("gate_prob_at_trajectory", "{ base  spare(0.1) }", "{ base  clip(0.1) }"),
+    ("gate_value_square", "x - x * x", "x - x * x / C"),
+    ("gate_value_ratio", "(1 + x) }", "(1 + x) - 1 }"),
+    ("gate_odd_one_side", "when x <= C", "when |x| <= C"),
+    ("gate_advantage_compared", "advantage > C", "advantage > 0"),
+    ("gate_default_negative", "= -0.2", "= 0.2"),
+    ("value_division_range", "[0, 4]", "(0, 4]"),
+    ("value_division_by_parameter", "s : pure = 2", "s : pure = 2 in [1, 4]"),
+    ("value_root_negative", "sqrt(x / C)", "sqrt(max(x / C, 1e-8))"),
+    ("value_case_excludes_too_little", "x < 0", "x <= 0"),
+    ("value_log_of_one_less", "log(1 - prob)", "log(max(1 - prob, 1e-8))"),
+    ("expression_spaces_compare", "log_ratio > upper", "log_ratio > log(upper)"),
+    ("expression_k3_of_ratio", "k3(ratio)", "k3(log(ratio))"),
+    ("expression_exp_of_ratio", "exp(ratio)", "ratio"),
+    ("expression_aggregate_no_over", "mean(log_ratio)", "mean(log_ratio over trajectory)"),
+    ("bypass_space", ": log_ratio", ": exp(log_ratio)"),
+    ("reduce_divisor_range", "pure = 64", "pure = 64 in [1, inf)"),
+    ("extends_shipped_unused", "objective b", 'use "fibdsl:fiberpo.fib"\n\nobjective b'),
+    ("extends_waive_arguments", "restorative at token", "restorative at trajectory"),
+    ("extends_promise_refuted", "  at trajectory { base clip(0.1) }\n", "  waive restorative\n"),
+    (
+        "extends_levels_promise",
+        "  levels token < trajectory\n}",
+        "  waive block_diagonal over group\n  levels token < trajectory\n}",
+    ),
+    ("use_missing", "gate.fib", "gates.fib"),
+    ("use_shipped_bare", "fiberpo.fib", "fibdsl:fiberpo.fib"),
 ]
 
 
@@ -284,7 +397,7 @@ MENDS = [
 def test_the_help_mends(name: str, wrong: str, right: str) -> None:
     text = text_of(name)
     assert wrong in text
-    assert errors(text.replace(wrong, right, 1)) < errors(text)
+    assert errors(text.replace(wrong, right, 1), name) < errors(text, name)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +420,33 @@ def test_an_override_cannot_break_a_promise() -> None:
     with pytest.raises(fibdsl.FibError) as caught:
         fibdsl.load("fiberpo").with_params(epsilon=0.5)
     assert [d.code for d in caught.value.diagnostics] == ["FIB501"]
+
+
+# --- several files -------------------------------------------------------------------------------
+
+
+def test_an_error_of_a_used_file_is_of_that_file() -> None:
+    for name, path in [
+        ("use_syntax_error", "used/syntax_error.fib"),
+        ("use_wrong_gate", "used/wrong_gate.fib"),
+        ("use_wrong_objective", "used/wrong_objective.fib"),
+        ("use_circle", "used/circle_back.fib"),
+    ]:
+        (finding,) = findings(text_of(name), name)
+        assert finding.source.path == str(BAD / path)
+
+
+def test_what_is_not_used_of_a_file_may_be_wrong() -> None:
+    text = text_of("use_wrong_objective")
+    own = text_of("use_missing").replace("used/gate.fib", "used/wrong_objective.fib")
+    assert findings(own, "use_wrong_objective") == ()
+    assert findings(text, "use_wrong_objective") != ()
+
+
+def test_used_files_by_themselves() -> None:
+    for name in ("gates", "other_gates", "promises"):
+        path = BAD / "used" / f"{name}.fib"
+        assert driver.check(Source(str(path), path.read_text(encoding="utf-8"))).diagnostics == ()
 
 
 # --- `assume` -----------------------------------------------------------------------------------

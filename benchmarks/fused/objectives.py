@@ -66,8 +66,19 @@ def load(name: str) -> fibdsl.Objective:
     return fibdsl.load(name)
 
 
+MEASURED = ("apc", "dapo", "fiberpo", "fiberpo_domain", "grpo", "gspo", "ppo")
+"""What is measured unless others are asked for: one of each way to gate."""
+
+
 def names() -> list[str]:
-    return [*shipped_specs(), SIX]
+    """What can be measured: all whose cells a batch of the benchmark has."""
+    ids = {*LEVELS, "state_id"}
+    specs = {name: load(name) for name in shipped_specs()}
+    return [*(name for name, spec in specs.items() if set(spec.keys) <= ids), SIX]
+
+
+def measured() -> list[str]:
+    return [*MEASURED, SIX]
 
 
 def compiled(name: str, *, metrics: bool = True) -> Any:

@@ -31,7 +31,7 @@ class Options:
 
     Attributes:
         sizes: rows and length of padded batches.
-        objectives: names of specs; None for all that are shipped and FiberPO of six levels.
+        objectives: names of specs; None for one of each way to gate, and FiberPO of six levels.
         budget: seconds a case may take on a batch, unless it needs more for a few rounds.
     """
 

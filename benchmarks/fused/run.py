@@ -40,7 +40,7 @@ from benchmarks.fused.options import Options
 
 def run(options: Options) -> int:
     """Measures, prints, and writes `fused.json` and `fused.svg`."""
-    chosen = list(options.objectives or objectives.names())
+    chosen = list(options.objectives or objectives.measured())
     unknown = [name for name in chosen if name not in objectives.names()]
     if unknown:
         known = ", ".join(objectives.names())

@@ -8,14 +8,14 @@ from typing import Any
 from fibc.batch import BatchError, Table
 from fibc.ir.scalar import evaluate
 from fibc.typed import CellBudget
-from fibdsl.runtime.naming import Cells, cell_ids, no_budgets, not_said, said_twice
+from fibdsl.runtime.naming import CellNames, cell_ids, no_budgets, not_said, said_twice
 
 
 def budgets_of(
     objective: str,
     budgets: Mapping[str, CellBudget],
     params: Mapping[str, float],
-    cells: Cells | None = None,
+    cells: CellNames | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What `make_batch` takes: by level the budgets of ids, or an array of budgets.

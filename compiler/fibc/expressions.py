@@ -29,6 +29,7 @@ Typed = tuple[Expr, Unit | None]
 
 # Functions whose result has the one unit of their arguments.
 _KEEPING = frozenset({"min", "max", "clip", "abs", "stopgrad", "truncate", "mask"})
+_BOUNDING = frozenset({"min", "max", "clip", "truncate", "mask"})
 _ESTIMATORS = frozenset({"k1", "k2", "k3"})
 
 SIGN_ONLY = "advantage"
@@ -91,25 +92,42 @@ class Expressions:
 
     # --- expressions ----------------------------------------------------------------------------
 
-    def expr(self, expr: ast.Expr) -> Typed:
-        """The expression and its unit."""
+    def expr(self, expr: ast.Expr, bound: bool = False) -> Typed:
+        """The expression and its unit.
+
+        Args:
+            bound: whether it may be `inf`, as the bound of something.
+        """
         match expr:
-            case ast.Number(value, _):
+            case ast.Number(value, span):
+                if math.isinf(value):
+                    raise self.bad(
+                        "FIB302", "no float is as large as this number", span, "write a smaller one"
+                    )
                 return Const(value), None
+            case ast.Reference("inf", span):
+                if not bound:
+                    raise self.bad(
+                        "FIB302",
+                        "`inf` is a bound, not a number to calculate with",
+                        span,
+                        "give it to `min`, `max`, `clip`, `truncate` or `mask`, or write a number",
+                    )
+                return Const(math.inf), None
             case ast.Reference(name, span):
                 return self.reference(name, span)
             case ast.Negative(operand, _):
-                inner, unit = self.expr(operand)
+                inner, unit = self.expr(operand, bound)
                 return Call("*", (Const(-1.0), inner)), unit
             case ast.Binary():
                 return self.binary(expr)
             case ast.Call():
-                return self.call(expr)
+                return self.call(expr, bound)
         raise AssertionError(expr)
 
-    def each(self, exprs: Sequence[ast.Expr]) -> list[Typed]:
+    def each(self, exprs: Sequence[ast.Expr], bound: bool = False) -> list[Typed]:
         """All of several expressions, so that all that is wrong in them is said."""
-        return collected([partial(self.expr, e) for e in exprs])
+        return collected([partial(self.expr, e, bound) for e in exprs])
 
     def reference(self, name: str, span: Span) -> Typed:
         if name in self.names:
@@ -124,8 +142,6 @@ class Expressions:
             if name in _EXPONENTIALS:
                 return Call("exp", (self.input(_EXPONENTIALS[name]),)), self.names[name]
             return self.input(name), self.names[name]
-        if name == "inf":
-            return Const(math.inf), None
         if name in self.lets:
             return self.let(name, span)
         if name in self.params:
@@ -140,6 +156,8 @@ class Expressions:
         known = [*self.names, *self.params, *self.lets]
         close = ALIASES.get(name, closest(name, known))
         help = self.unknown or nearest(name, known)
+        if name in FUNCTIONS:
+            help = f"it is a function: write `{name}({FUNCTIONS[name]})`"
         if close in known:
             help = f"did you mean `{close}`?"
         raise self.bad("FIB101", f"unknown name `{name}`", span, help)
@@ -221,7 +239,7 @@ class Expressions:
 
     # --- calls ----------------------------------------------------------------------------------
 
-    def call(self, call: ast.Call) -> Typed:
+    def call(self, call: ast.Call, bound: bool = False) -> Typed:
         name, span = call.function.text, call.span
         if name in REDUCTIONS and self.aggregate is not None:
             return self.aggregate(call, self)
@@ -236,7 +254,7 @@ class Expressions:
             )
         if name == "sign" and self.is_advantage(call.arguments):
             return Call("sign", (self.input(SIGN_ONLY),)), None
-        typed = self.each(call.arguments)
+        typed = self.each(call.arguments, name in _BOUNDING or (bound and name == "by_advantage"))
         wanted = len(FUNCTIONS[name].split(", "))
         if len(typed) != wanted:
             raise self.bad(
@@ -315,7 +333,8 @@ class Expressions:
         if name in ("log", "sqrt"):
             self.judged(name, x, written)
         if name == "log":
-            return Call("log", (x,)), None if unit is None else LOG
+            # Of a ratio it is a log-ratio; of a number, a number.
+            return Call("log", (x,)), LOG if unit == RATIO else None
         if name == "sqrt":
             if unit is not None and unit.power % 2:
                 raise self.bad(

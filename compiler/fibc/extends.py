@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from fibc.analysis.properties import PROPERTIES
 from fibdsl.diagnostics.diagnostic import Diagnostics, Label, closest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
@@ -42,6 +43,8 @@ class _Extension:
             for s in parent.statements
         )
         self.merged: list[ast.Statement | None] = list(self.held)
+        # Whether a `waive` may mean any promise.
+        self.unclear = False
 
     def objective(self) -> ast.Objective | None:
         added: list[ast.Statement] = []
@@ -61,6 +64,8 @@ class _Extension:
                 self.merged[place] = self.over(self.held[place], statement)
         if self.orphans():
             return None
+        if self.unclear:
+            self.merged = [None if isinstance(s, ast.Require) else s for s in self.merged]
         statements = [s for s in (*self.merged, *added) if s is not None]
         used = {name for s in statements for name in references(s)}
         gone = {name for s in self.held for name in references(s)} - used
@@ -210,6 +215,8 @@ class _Extension:
             shown = ", ".join(f"`{self.text(s)}`" for s in promised)
             help = f"it promises {shown or 'nothing'}; delete this"
         self.unwaivable(statement, help)
+        # Of what is no property at all it is not known what is meant: no promise is judged.
+        self.unclear = self.unclear or (close is None and name not in PROPERTIES)
         return [s for s in promised if s.property.text == close]
 
     def unwaivable(self, statement: ast.Waive, help: str) -> None:

@@ -22,25 +22,25 @@ def no_value(
         subject: who does it.
         given: whether the argument hangs on parameters only, and on nothing of a token.
     """
-    wrong = "negative" if function == "sqrt" or (function == "log" and found.low < 0) else "0"
+    found = _tidy(found)
+    wrong = "negative" if function != "/" and found.low < 0 else "0"
     message = f"{subject} {DOES[function]} `{shown}`, which "
     if found.low == found.high:
         return f"{message}is {float(found.low):g}", "give it another value"
     if found == Interval.everything():
         message += f"can be {wrong}"
     else:
-        message += f"can be {wrong}: it is in {_tidy(found)}"
+        message += f"can be {wrong}: it is in {found}"
     if given:
         return message, f"give its parameters ranges in which it is {_good(function)}"
     if function == "/" and found.low < 0:
         return message, "let a case before it exclude 0"
-    bottom = "0" if function == "sqrt" else "1e-8"
-    rest = {"/": "0", "log": "what is not positive", "sqrt": "what is negative"}[function]
-    return message, f"write `max({shown}, {bottom})`, or let a case before it exclude {rest}"
+    rest = "0" if function == "/" else "what is not positive"
+    return message, f"write `max({shown}, 1e-8)`, or let a case before it exclude {rest}"
 
 
 def _good(function: str) -> str:
-    return "never 0" if function == "/" else "positive" if function == "log" else "0 or more"
+    return "never 0" if function == "/" else "positive"
 
 
 def _tidy(found: Interval) -> Interval:

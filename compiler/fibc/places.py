@@ -102,7 +102,7 @@ def _beside(path: str, here: Place, start: Path) -> Place | Trouble:
             f"copy it into the project, the nearest folder above with a {' or a '.join(_ROOTS)}",
         )
     if meant.is_dir():
-        file = next((p.name for p in sorted(meant.glob("*.fib"))), "gates.fib")
+        file = next((p.name for p in _specs_in(meant)), "gates.fib")
         return Trouble(
             f"`{path}` is a folder",
             f'name a file in it, as in `use "{posixpath.join(path, file)}"`',
@@ -127,8 +127,8 @@ def _near(path: str, meant: Path, here: Place) -> str:
         return f'write `use "{PACKAGED}{path}"` for the shipped spec'
     if not meant.parent.is_dir():
         return f"there is no folder `{posixpath.dirname(path)}` beside this file"
-    files = [p.name for p in sorted(meant.parent.glob("*.fib")) if p != here.file]
-    close = closest(name, files)
+    files = [p.name for p in _specs_in(meant.parent) if p != here.file]
+    close = f"{name}.fib" if f"{name}.fib" in files else closest(name, files)
     if close is not None:
         return f"did you mean `{posixpath.join(posixpath.dirname(path), close)}`?"
     close = closest(path, shipped)
@@ -137,6 +137,10 @@ def _near(path: str, meant: Path, here: Place) -> str:
     if 0 < len(files) <= _MANY:
         return nearest(name, files)
     return "give its path from the folder of this file"
+
+
+def _specs_in(place: Path) -> list[Path]:
+    return [path for path in sorted(place.glob("*.fib")) if path.is_file()]
 
 
 def _root(start: Path) -> Path:

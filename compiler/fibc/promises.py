@@ -92,7 +92,7 @@ def _range(range: ast.Range, quantities: Quantities) -> Interval:
 
 
 def _tv(expr: ast.Expr, quantities: Quantities) -> Scalar:
-    scalar, space = quantities.expr(expr)
+    scalar, space = quantities.expr(expr, what="bound")
     if space not in (None, Space.DEVIATION):
         quantities.error(
             "FIB301",

@@ -11,6 +11,7 @@ from fibc.ir.interval import Interval
 from fibc.ir.scalar import Binary, ByAdvantage, Const, Count, Negate, Param, Scalar, bounds
 from fibc.resolved import ResolvedParam
 from fibc.typed import TypedParam
+from fibc.units import unit_of
 from fibdsl.builtins import CELL_COUNTS, FUNCTIONS, GATE_WORDS, REDUCTIONS, TOKEN_WORDS
 from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
 from fibdsl.source import Span
@@ -23,6 +24,12 @@ NOTHING: Mapping[str, Space] = MappingProxyType({})
 
 _USUAL = {"divisor": "[1, inf)", "steepness": "[1, 100]"}
 """A range that what is positive usually has."""
+
+
+_NO_COUNTS = {
+    "divisor": "`mean over ...` divides by a count",
+    "bound": "write numbers and parameters",
+}
 
 
 class BadExpressionError(Exception):
@@ -49,6 +56,8 @@ class Quantities:
         self.ranges: dict[str, Interval] = {}
         # Unknown names that were reported; once is enough.
         self.said: set[str] = set()
+        # Parameters of which what is wrong was said.
+        self.silent: set[str] = set()
 
     def error(self, code: str, message: str, span: Span, help: str | None = None) -> None:
         self.diagnostics.add(code, message, span, help)
@@ -56,39 +65,15 @@ class Quantities:
     # --- params ---------------------------------------------------------------------------------
 
     def param(self, p: ResolvedParam) -> TypedParam | None:
-        everything = (
-            Interval(0.0, math.inf, True, True) if p.space is Space.RATIO else Interval.everything()
-        )
-        try:
-            interval = everything
-            if p.range is not None:
-                interval = Interval(
-                    self.constant(p.range.low),
-                    self.constant(p.range.high),
-                    p.range.low_open,
-                    p.range.high_open,
-                )
-                if interval.empty:
-                    self.error(
-                        "FIB404",
-                        f"no number is in {interval}",
-                        p.range.span,
-                        "write the smaller end first, as in `(0, 1)`",
-                    )
-                    return None
+        interval = default = None
+        with contextlib.suppress(BadExpressionError):
+            interval = self.range(p)
+            # Uses are judged by the range, whatever the default is.
+            self.ranges[p.name] = interval
+        with contextlib.suppress(BadExpressionError):
             default = self.constant(p.default)
-        except BadExpressionError:
+        if interval is None or default is None:
             return None
-        if p.space is Space.RATIO and not (interval.low >= 0):
-            self.error(
-                "FIB404",
-                f"a ratio is positive, but the range {interval} goes below 0",
-                p.range.span if p.range else p.span,
-                "use a range inside `(0, inf)`",
-            )
-            return None
-        # Uses are judged by the range, whatever the default is.
-        self.ranges[p.name] = interval
         if math.isinf(default):
             self.error("FIB403", "the default is infinite", p.default.span, "write a number")
             return None
@@ -102,11 +87,36 @@ class Quantities:
             return None
         return TypedParam(p.name, p.space, default, interval, p.span)
 
+    def range(self, p: ResolvedParam) -> Interval:
+        """What a parameter may be."""
+        if p.range is None:
+            ratio = p.space is Space.RATIO
+            return Interval(0.0, math.inf, True, True) if ratio else Interval.everything()
+        low, high = self.constant(p.range.low), self.constant(p.range.high)
+        interval = Interval(low, high, p.range.low_open, p.range.high_open)
+        if interval.empty:
+            self.error(
+                "FIB404",
+                f"no number is in {interval}",
+                p.range.span,
+                "write the smaller end first, as in `(0, 1)`",
+            )
+            raise BadExpressionError
+        if p.space is Space.RATIO and interval.low < 0:
+            self.error(
+                "FIB404",
+                f"a ratio is positive, but the range {interval} goes below 0",
+                p.range.span,
+                "use a range inside `(0, inf)`",
+            )
+            raise BadExpressionError
+        return interval
+
     def constant(self, expr: ast.Expr) -> float:
         """The value of an expression that may not use params."""
         match expr:
-            case ast.Number(value, _):
-                return value
+            case ast.Number(value, span):
+                return self.number(value, span)
             case ast.Reference("inf", _):
                 return math.inf
             case ast.Negative(operand, _):
@@ -116,13 +126,23 @@ class Quantities:
                 if operator == "/" and b == 0:
                     self.error("FIB302", "division by zero", span, "mend the divisor")
                     raise BadExpressionError
-                return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0.0}[operator]
+                value = {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0.0}[operator]
+                if math.isnan(value):
+                    self.error("FIB302", "this is no number", span, "write the number out")
+                    raise BadExpressionError
+                return value
             case ast.Call(function) if function.text == BY_ADVANTAGE:
                 help = "declare two parameters; write `by_advantage(a, b)` where a gate gets them"
             case _:
                 help = "write the number out"
         self.error("FIB101", "a default or range is made of numbers only", expr.span, help)
         raise BadExpressionError
+
+    def number(self, value: float, span: Span) -> float:
+        if math.isinf(value):
+            self.error("FIB302", "no float is as large as this number", span, "write `inf`")
+            raise BadExpressionError
+        return value
 
     # --- expressions ----------------------------------------------------------------------------
 
@@ -137,12 +157,14 @@ class Quantities:
             what: what it is, for messages.
         """
         match expr:
-            case ast.Number(value, _):
-                return Const(value), None
+            case ast.Number(value, span):
+                return Const(self.number(value, span)), None
             case ast.Reference("inf", _):
                 return Const(math.inf), None
-            case ast.Reference(name, _) if name in words:
+            case ast.Reference(name, _) if name in words and name != BY_ADVANTAGE:
                 return Count(name), words[name]
+            case ast.Reference(name, _) if name in self.silent:
+                raise BadExpressionError
             case ast.Reference(name, span) if name in self.declared:
                 return Param(name), self.declared[name].space
             case ast.Reference(name, span):
@@ -166,9 +188,9 @@ class Quantities:
                 "FIB101",
                 f"`{name}` counts the members of a cell; a {what} does not depend on it",
                 span,
-                "`mean over ...` divides by a count"
-                if what == "divisor"
-                else "only `k = ...` and other plain numbers that a gate takes may use it",
+                _NO_COUNTS.get(
+                    what, "only `k = ...`, or another plain number of a gate, may use it"
+                ),
             )
         elif name == "budget":
             self.error(
@@ -194,6 +216,9 @@ class Quantities:
                 if name in GATE_WORDS and BY_ADVANTAGE in words
                 else "write numbers and parameters",
             )
+        elif name == BY_ADVANTAGE and name in words:
+            help = "it is a function: write `by_advantage(a, b)`"
+            self.error("FIB101", f"unknown name `{name}`", span, help)
         elif name not in self.said:
             self.said.add(name)
             known = [*self.declared, *(w for w in words if w != BY_ADVANTAGE)]
@@ -258,7 +283,7 @@ class Quantities:
         if a is not None and b is not None and a is not b:
             self.error(
                 "FIB302",
-                f"`by_advantage` puts a {a} and a {b} together",
+                f"`by_advantage` puts a {unit_of(a)} and a {unit_of(b)} together",
                 call.arguments[1].span,
                 "give both in one space",
             )

@@ -12,7 +12,7 @@ from fibc.ir.expression import Const, Input
 from fibc.link import Gates
 from fibc.resolved import ReduceStep, Resolved, ResolvedGate, ResolvedParam
 from fibdsl.builtins import MODIFIERS, REDUCTIONS, RESERVED
-from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
+from fibdsl.diagnostics.diagnostic import Diagnostics, closest, nearest
 from fibdsl.syntax import ast
 from fibdsl.types import BATCH, TOKEN, TRAJECTORY, Channels, Level, Signal, Space
 
@@ -44,6 +44,8 @@ class _Resolver:
         self.diagnostics = diagnostics
         # Whether every gate and level of the text is known; what is missing was reported.
         self.complete = True
+        # Levels that were reported as unknown; once is enough.
+        self.unknown_levels: set[str] = set()
         self.summed: set[str] = set()
         self.budgets: dict[str, ast.PerCell] = {}
 
@@ -91,6 +93,7 @@ class _Resolver:
             self.divisors(reduce_statement),
             requires,
             frozenset(self.known.rules),
+            frozenset(self.unknown_levels),
             self.objective.name.span,
             reduce_statement.span if reduce_statement else self.objective.name.span,
             self.complete,
@@ -177,10 +180,10 @@ class _Resolver:
                     p.name.span,
                     "choose another name for the parameter",
                 )
-            # A misspelt space is taken for the usual one, so that uses are not reported too.
+            # A misspelt space is taken for the usual one; uses are not judged by it.
             good = self.word(p.space, [s.value for s in Space], "space")
             space = Space(p.space.text) if good else usual
-            params[name] = ResolvedParam(name, space, p.default, p.range, p.name.span)
+            params[name] = ResolvedParam(name, space, p.default, p.range, p.name.span, good)
         return params
 
     def signal(self) -> tuple[Signal, Channels] | None:
@@ -248,12 +251,16 @@ class _Resolver:
                 )
             return
         if key is None:
+            ids = f"say which ids of the batch name its cells: `{name} by {name}_id`"
+            meant = closest(name, [TRAJECTORY]) is not None
             self.diagnostics.add(
                 "FIB203",
                 f"level `{name}` has no key",
                 entry.name.span,
-                f"say which ids of the batch name its cells: `{name} by {name}_id`",
+                f"did you mean `{TRAJECTORY}`? otherwise {ids}" if meant else ids,
             )
+            # The one level without a key is perhaps what it is meant to be.
+            self.unknown_levels.add(TRAJECTORY)
         elif key.text in keys:
             self.diagnostics.add(
                 "FIB203",
@@ -272,7 +279,12 @@ class _Resolver:
             keys.add(key.text)
 
     def level(self, name: ast.Name, known: Iterable[str]) -> bool:
-        return self.word(name, known, "level", "FIB201")
+        if name.text in self.unknown_levels:
+            return False
+        good = self.word(name, known, "level", "FIB201")
+        if not good:
+            self.unknown_levels.add(name.text)
+        return good
 
     # --- gates ----------------------------------------------------------------------------------
 

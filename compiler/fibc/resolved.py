@@ -14,11 +14,14 @@ from fibdsl.types import Channels, Level, Signal, Space
 
 @dataclass(frozen=True, slots=True)
 class ResolvedParam:
+    """A parameter; `sound` where its space is one."""
+
     name: str
     space: Space
     default: ast.Expr
     range: ast.Range | None
     span: Span
+    sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Resolved:
         token: the statements about single tokens, in order.
         divisors: what steps of `reduce` are divided by, by their place.
         gate_names: the gates it may use.
+        unknown_levels: levels that were reported.
         complete: whether its gates and levels are all that the text has.
     """
 
@@ -79,6 +83,7 @@ class Resolved:
     divisors: dict[int, ast.Expr]
     requires: tuple[ast.Require, ...]
     gate_names: frozenset[str]
+    unknown_levels: frozenset[str]
     span: Span
     reduce_span: Span
     complete: bool = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,9 +76,9 @@ class _Tokens:
         params = {
             name: unit_of(p.space)
             for name, p in self.quantities.declared.items()
-            if name not in NAMES
+            if name not in NAMES and name not in self.quantities.silent
         }
-        self.silent: set[str] = set()
+        self.silent: set[str] = set(self.quantities.silent)
         self.typing = Expressions(
             self.quantities.diagnostics,
             NAMES,
@@ -112,15 +111,19 @@ class _Tokens:
         bypasses: list[Bypass] = []
         found: dict[type, TokenValue] = {}
         labelled: dict[str, TokenValue] = {}
+        failed = bool(self.silent)
         for other in self.spec.token:
-            with contextlib.suppress(BadExpressionError):
+            try:
                 if isinstance(other, ast.Bypass):
                     bypasses.append(self.bypass(other))
                 elif not isinstance(other, ast.Let):
                     typed = partial(self.typing.body, other.body)
                     found.setdefault(type(other), self.value(typed, other.span))
                     labelled |= self.labelled(other)
-        self.unused_lets()
+            except BadExpressionError:
+                failed = True
+        if not failed:  # else what uses it may be what is wrong
+            self.unused_lets()
         surrogate, weight, penalty = map(found.get, (ast.Surrogate, ast.Weight, ast.Penalty))
         return tuple(self.sums), tuple(bypasses), surrogate, weight, penalty, labelled
 
@@ -252,6 +255,8 @@ class _Tokens:
                 call.over.span,
                 f"take it over a coarser level: {shown}",
             )
+        if level in self.spec.unknown_levels:
+            raise BadExpressionError
         if level not in self.coarser():
             help = nearest(level, self.coarser())
             raise typing.bad("FIB201", f"unknown level `{level}`", call.over.span, help)

@@ -22,6 +22,7 @@ from fibc.ir.scalar import (
     Scalar,
     bounds,
     counted,
+    variants,
 )
 from fibc.no_value import DOES, no_value
 from fibc.promises import typed_promises
@@ -54,9 +55,10 @@ class _Checker(Quantities):
 
     def run(self) -> TypedObjective | None:
         params = tuple(p for p in map(self.param, self.spec.params.values()) if p)
-        # A param whose own range is wrong was reported; uses of it are not reported again.
-        for name in self.spec.params:
-            self.ranges.setdefault(name, Interval(0.0, math.inf, True, True))
+        # A param whose own range or space is wrong was reported; uses of it are not judged.
+        self.silent |= {
+            p.name for p in self.spec.params.values() if not p.sound or p.name not in self.ranges
+        }
         budgets = self.cell_budgets()
         gates = {}
         for level in self.names:
@@ -329,6 +331,13 @@ class _Checker(Quantities):
                 argument.value.span,
                 "write a number",
             )
+        if "inf" in references(argument.value):
+            raise self.bad(
+                "FIB402",
+                f"`{parameter.name}` of `{rule.name}` is a number, and `inf` is none",
+                argument.value.span,
+                "write a number",
+            )
         scalar, space = self.expr(argument.value, words, "number")
         if argument.kind == "lower":
             scalar = Negate(scalar)
@@ -402,6 +411,20 @@ class _Checker(Quantities):
             return None
         if kinds == ["value"]:
             bound = self.bound(level, arguments[0])
+            if rule.neighbours and len(variants(bound)) > 1:
+                raise self.bad(
+                    "FIB209",
+                    f"the budget of `{rule.name}` is shared by tokens of both signs of the advantage",
+                    arguments[0].span,
+                    "write one quantity, without `by_advantage`",
+                )
+            if rule.neighbours and counted(bound):
+                raise self.bad(
+                    "FIB209",
+                    f"the budget of `{rule.name}` is shared by cells whose `budget`s may differ",
+                    arguments[0].span,
+                    "write one quantity, without `budget`",
+                )
             return Budget(bound, bound)
         if rule.neighbours:
             self.error(

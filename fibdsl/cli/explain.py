@@ -23,10 +23,11 @@ example: fib explain fiberpo
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "explain",
-        help="what a spec does: regimes of its gates, range of G, every property decided",
-        description="Analyses an objective: the regimes of each gate with their slopes and whether "
-        "a batch gets there, the range of the gated ratio by the sign of the advantage, and every "
-        "property that `require` knows, decided at the parameter values and over their ranges. "
+        help="what a spec does: its formula, regimes of its gates, range of G, every property",
+        description="Analyses an objective: its formula, the regimes of each gate with their "
+        "slopes and whether a batch gets there, the range of the gated ratio by the sign of the "
+        "advantage, and every property that `require` knows, decided at the parameter values and "
+        "over their ranges. "
         "Proved holds for every batch; refuted comes with a witness, a tiny batch that shows it; "
         "unknown is neither.",
         epilog=_EPILOG,

@@ -28,7 +28,7 @@ a first session:
   fib check mine.fib                           every mistake at once, with a caret
   fib rule FIB602                              what a finding means, and how to mend it
   fib fmt mine.fib                             bring it into the canonical format
-  fib explain mine.fib                         regimes, range of G, every property decided
+  fib explain mine.fib                         its formula, regimes, range of G, properties
   fib diff fiberpo mine.fib                    what your changes do to the loss
   fib eval mine.fib --batch rollouts.safetensors
   fib compile mine.fib -o loss.py              a torch module that needs only torch

@@ -17,5 +17,9 @@ RUNTIME = (
     "cells",
     "joint",
     "weights",
+    "graphs",
+    "params",
+    "refusals",
+    "calls",
     "loss",
 )

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
-Cells = Mapping[str, Mapping[str, int]]
+CellNames = Mapping[str, Mapping[str, int]]
 """Ids by key and name: `{"data_source": {"math": 0, "code": 7}}`."""
 
 _LARGEST = 2**63
 
 
 def cell_ids(
-    objective: str, names: Mapping[str, Sequence[str]], cells: Cells | None
+    objective: str, names: Mapping[str, Sequence[str]], cells: CellNames | None
 ) -> dict[str, tuple[int, ...]]:
     """The ids of the named cells, by key, in the order of the names.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from collections import Counter
 
 import pytest
@@ -13,6 +15,9 @@ from fibdsl.source import Source
 from tests.analysis.mutants import TABLE, TEXT, Mutant, TableMutant, mutated
 
 SPECS = {name: path.read_text(encoding="utf-8") for name, path in shipped_specs().items()}
+# Written out, so that there is something to change in it.
+WRITTEN_OUT = Path(__file__).with_name("fiberpo_domain.fib").read_text(encoding="utf-8")
+SPECS["fiberpo_domain"] = WRITTEN_OUT
 
 
 def mutant_text(mutant: Mutant) -> str:
@@ -88,3 +93,8 @@ def summary() -> str:
 
 def _row(name: str, counted: Counter[str], columns: tuple[str, ...]) -> str:
     return f"{name:24} {counted.total():4} " + " ".join(f"{counted[c]:10}" for c in columns)
+
+
+def test_fiberpo_domain_written_out_is_the_shipped_one() -> None:
+    written, shipped = fibdsl.load_text(WRITTEN_OUT), fibdsl.load("fiberpo_domain")
+    assert written.semantic_hash == shipped.semantic_hash

@@ -41,6 +41,12 @@ def test_json(mine: str, capsys: pytest.CaptureFixture[str]) -> None:
     e = explained(capsys, mine)
     assert (e.objective, e.spec, e.params) == ("mine", mine, {"c": 0.25})
     assert (e.levels, e.keys) == (["token", "trajectory"], [])
+    assert e.formula == [
+        "S    = mean(log r over trajectory)",
+        "y    = rollback(S; +c, −0.125, k = 4) + clip(log r − S, −0.03125, 0.03125)",
+        "term = exp(y) A",
+        "J    = mean over trajectory of mean over token of term",
+    ]
     regimes = {
         (r.level, r.sign, r.regime): (r.inputs, r.slope, r.restorative, r.reach) for r in e.regimes
     }
@@ -97,6 +103,8 @@ def test_the_text(mine: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "params c = 0.25" in lines
     assert "levels token < trajectory" in lines
+    assert "S = mean(log r over trajectory)" in lines
+    assert "J = mean over trajectory of mean over token of term" in lines
     assert "trajectory x >= 0 rollback 0.25 < |x| <= 0.3125 slope -4 pulls back" in lines
     assert "token x < 0 clipped 0.03125 < |x| slope 0" in lines
     assert "where A >= 0 in [0.855345, 1.32478] exact" in lines

@@ -33,7 +33,12 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         "error",
         "reduce steps that are not nested, coarse to fine",
     ) in rows
-    assert ("FIB601", "unused-param", "warning", "a parameter that no gate uses") in rows
+    assert (
+        "FIB601",
+        "unused-param",
+        "warning",
+        "a parameter, or a budget per cell, that nothing uses",
+    ) in rows
     assert {row[2] for row in rows if row[0] < "FIB600"} == {"error"}
     assert {row[2] for row in rows if row[0] >= "FIB600"} == {"warning"}
 

@@ -8,22 +8,64 @@ import pytest
 
 import fibdsl
 from fibdsl.cli.main import main
+from fibdsl.objectives_page import page
 from fibdsl.resources import folder, shipped_specs
+from fibdsl.shipped import Family, shipped
 
 EXPECTED = {"apc", "dapo", "fiberpo", "fiberpo_domain", "grpo", "gspo", "ppo"}
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["specs"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    families = [part.splitlines() for part in capsys.readouterr().out.split("\n\n")]
+    assert [heading for heading, *_ in families] == list(Family)
+    lines = [line for _, *members in families for line in members]
     listed = dict(line.split(maxsplit=1) for line in lines)
-    assert set(listed) >= EXPECTED
-    assert list(listed) == sorted(listed)
+    assert set(listed) == set(shipped_specs())
+    assert len(lines) == len(listed)
+    for _, *members in families:
+        assert members == sorted(members)
     for name, doc in listed.items():
         assert doc == fibdsl.load(name).doc
         assert "arXiv" in doc
     columns = {line.index(doc) for line, doc in zip(lines, listed.values(), strict=True)}
     assert len(columns) == 1
+    assert max(map(len, lines)) <= 110
+
+
+def test_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["specs", "--markdown"]) == 0
+    assert capsys.readouterr().out == page(shipped())
+    file = tmp_path / "results.json"
+    file.write_text('{"versions": {"verl": "0.9.1"}, "cases": []}', encoding="utf-8")
+    assert main(["specs", "--markdown", "--parity", str(file)]) == 0
+    assert "0 cases, with verl 0.9.1." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ppo", "--markdown"], "--markdown is about all of them; leave out the name"),
+        (["--parity", "x.json"], "--parity goes with --markdown"),
+        (["--markdown", "--parity", "none.json"], "none.json: no such file or directory"),
+        (["--markdown", "--parity", "broken.json"], "broken.json: Expecting value"),
+        (["--markdown", "--parity", "other.json"], "other.json: no record of parity"),
+    ],
+)
+def test_wrong_usage(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.json").write_text("nothing", encoding="utf-8")
+    (tmp_path / "other.json").write_text('{"cases": []}', encoding="utf-8")
+    assert main(["specs", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"fib specs: {said}")
 
 
 def test_list_beside_files_of_the_same_names(

@@ -197,8 +197,8 @@ def test_values_that_stay_are_not_uploaded_again() -> None:
     loss_fn.set_params(epsilon=piecewise({0: 0.02, 10: 0.01}))
     case = random_case(2, 3, seed=0)
     loss_fn(*case.tokens)
-    vectors = dict(loss_fn._vectors)
+    vectors = dict(loss_fn._params._vectors)
     loss_fn.set_step(9)
-    assert loss_fn._vectors == vectors
+    assert loss_fn._params._vectors == vectors
     loss_fn.set_step(10)
-    assert loss_fn._vectors == {}
+    assert loss_fn._params._vectors == {}

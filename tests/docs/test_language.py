@@ -10,8 +10,8 @@ import pytest
 
 import fibdsl
 from fibc import driver
-from fibc.expressions import AGGREGATES, FUNCTIONS
 from fibc.token_statements import NAMES
+from fibdsl.builtins import FUNCTIONS, REDUCTIONS
 from fibdsl.diagnostics.rules import Severity
 from fibdsl.resources import folder
 from fibdsl.source import Source
@@ -49,7 +49,7 @@ def test_every_name_at_the_token_is_listed() -> None:
 
 def test_every_function_is_listed() -> None:
     listed = [name for row in rows("function") for name in re.findall(r"`(\w+)\(", row[0])]
-    assert sorted(listed) == sorted([*FUNCTIONS, *AGGREGATES])
+    assert sorted(listed) == sorted([*FUNCTIONS, *REDUCTIONS])
 
 
 def test_values_of_estimators_are_those_listed() -> None:

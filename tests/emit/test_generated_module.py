@@ -155,6 +155,7 @@ METHODS = {
     *("sum", "sums", "collect", "collects", "lift", "pull", "total", "spread"),
 }
 TORCH = {"where", "zeros_like", "ones_like", "relu", "log", "isnan", "exp"}
+TORCH |= {"sigmoid", "tanh", "sqrt"}
 BUILTINS = {"list"}
 
 
@@ -417,7 +418,7 @@ def test_any_name_works() -> None:
     asked = {"lambda", "torch", "x", "Loss", "mean", "class", "params", "self", "x_plus"}
     for role in (levels, keys, params):
         assert {word for group in role for word in group} >= asked
-    assert {"trajectory", "gated_ratio"} <= {word for group in params for word in group}
+    assert {"trajectory", "S_trajectory"} <= {word for group in params for word in group}
     neutral = fibdsl.load_text(named(LEVELS, KEYS, PARAMS, "o"))
     expected = check_against_the_reference(neutral, dict(zip(KEYS, IDS, strict=True)))
     for index in range(max(map(len, (levels, keys, params)))):

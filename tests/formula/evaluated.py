@@ -30,7 +30,6 @@ FUNCTIONS: Mapping[str, Any] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tanh": np.tanh,
     "sqrt": np.sqrt,
-    "stopgrad": lambda x: x,
     "<": np.less,
     "<=": np.less_equal,
     "and": np.logical_and,
@@ -39,7 +38,8 @@ FUNCTIONS: Mapping[str, Any] = {
 
 
 class Evaluated:
-    """The values of all names of a formula at the valid tokens of a batch."""
+    """The values of all names of a formula at the valid tokens of a batch; through sg flows what
+    they are in `fixed`, so that differences are derivatives."""
 
     def __init__(
         self,
@@ -47,8 +47,10 @@ class Evaluated:
         levels: tuple[Level, ...],
         params: Mapping[str, float],
         tensors: Tensors,
+        fixed: Evaluated | None = None,
     ) -> None:
         self.formula = formula
+        self.fixed = self if fixed is None else fixed
         self.params = params
         self.mask = tensors["mask"]
         self.cells = cells(levels, tensors)
@@ -68,10 +70,11 @@ class Evaluated:
             if tensor in tensors:
                 self.known[f"log {name}"] = tensors[tensor][self.mask]
                 self.known[name] = np.exp(tensors[tensor][self.mask])
-        for level in levels:
-            if level.name in tensors.get("budgets", {}):
-                given = tensors["budgets"][level.name]
-                self.known[f"budget({level.name})"] = given[self.mask]
+        self.keys = {
+            key: np.broadcast_to(np.asarray(ids).reshape(len(ids), -1), self.mask.shape)[self.mask]
+            for key, ids in tensors["keys"].items()
+        }
+        self.names = tensors.get("cells", {})
         for d in formula.definitions:
             if d.name.endswith(SIGNED):
                 for sign in Signs:
@@ -133,6 +136,10 @@ class Evaluated:
             case Apply("bound", (x, upper, lower)):
                 C = self.value(upper if sign == "⁺" else lower, sign)
                 return np.clip(self.value(x, sign), -C, C)
+            case Apply("stopgrad", (x,)):
+                return self.fixed.value(x, sign)
+            case Apply("is", (Symbol(key), Symbol(cell))):
+                return self.keys[key] == self.names[key][cell]
             case Apply(function, arguments):
                 return FUNCTIONS[function](*(self.value(a, sign) for a in arguments))
 

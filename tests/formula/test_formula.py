@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from fibdsl.api import Objective
 from fibdsl.resources import shipped_specs
 from tests.formula.evaluated import Evaluated
 from tests.meaning.batches import Tensors, random_tensors
+from tests.property.grammar import random_spec
+from tests.property.specs import spec_text
 
 MEANS = "J    = mean over trajectory of mean over token of term"
 TOKENS = "J    = mean over token of term"
@@ -60,8 +64,10 @@ SHOWN = {
         "x±   = max(±clip(log r, −20, 20), 0)",
         "S±   = mean(x± over trajectory)",
         "u±   = rollback(S±; delta / 2, k = n(token in trajectory))",
+        "v±   = min(x± − S±, eps_neg)              where log r < 0",
+        "       clip(x± − S±, −eps_neg, eps_neg)   otherwise",
         "y±   = u± + clip(x± − S±, −eps_pos, eps_pos)   where A ≥ 0",
-        "       u± + min(x± − S±, eps_neg)              where A < 0",
+        "       u± + v±                                 where A < 0",
         "G    = r              where A > 0 and log r < 0",
         "       min(r, c)      where A < 0 and log r > 0",
         "       exp(y⁺ − y⁻)   otherwise",
@@ -177,6 +183,47 @@ def test_it_is_what_the_reference_computes(name: str) -> None:
         assert evaluated.objective == pytest.approx(-objective.evaluate(**tensors).loss, rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("seed", range(30))
+def test_random_specs(seed: int) -> None:
+    """Gates of one's own and expressions wherever they may stand."""
+    objective = fibdsl.load_text(spec_text(random_spec(random.Random(seed))), promises=False)
+    tensors = batch(objective, seed)
+    found = formula(objective.program)
+    evaluated = Evaluated(found, objective.typed.levels, objective.params, tensors)
+    expected = -objective.evaluate(**tensors).loss
+    assert evaluated.objective == pytest.approx(expected, rel=1e-7, abs=1e-9)
+    assert not re.search(r"%|\w\.[a-z]|where\(", "\n".join(found.lines))
+
+
+STEP = 1e-5
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_its_derivative_is_the_gradient(name: str) -> None:
+    """By differences, what stands in sg held fixed; not where a token is at a kink."""
+    objective = OBJECTIVES[name]
+    tensors = batch(objective, 7)
+    found = formula(objective.program)
+    expected = objective.evaluate(**tensors).gradient
+
+    def evaluated(logp: Any, fixed: Evaluated | None = None) -> Evaluated:
+        moved = {**tensors, "logp": logp}
+        return Evaluated(found, objective.typed.levels, objective.params, moved, fixed)
+
+    here = evaluated(tensors["logp"])
+    compared = 0
+    for place in np.argwhere(tensors["mask"])[::3]:
+        step = np.zeros_like(tensors["logp"])
+        step[tuple(place)] = STEP
+        ahead, behind = (evaluated(tensors["logp"] + s, here).objective for s in (step, -step))
+        if abs(ahead - 2 * here.objective + behind) < 1e-8:
+            slope = (ahead - behind) / (2 * STEP)
+            assert slope == pytest.approx(-expected[tuple(place)], rel=1e-4, abs=1e-6)
+            compared += 1
+    assert compared > 3
+
+
 # --- what it is written in ----------------------------------------------------------------------
 
 SYMBOLS = {"r", "π", "π_old", "π_ref", "π_rollout", "A", "log", "exp", "sg", "n", "k", "term", "J"}
@@ -212,16 +259,27 @@ def test_parameters_with_names_of_symbols_are_quoted() -> None:
     ]
 
 
+CELLS = """objective mine { param b : log = 0.1 in (0, 1)
+signal log_ratio levels token < trajectory < domain by data_source
+at domain { base rollback(+budget, -0.6 * budget) budget per cell { math: 0.05, else: b / 2 } }
+at trajectory { fiber pass } at token { fiber pass } reduce mean over token }"""
+
+
 def test_budgets_of_cells() -> None:
-    text = """objective mine { signal log_ratio levels token < trajectory < domain by data_source
-    at domain { base rollback(+budget, -0.6 * budget) budget per cell { math: 0.05, else: 0.1 } }
-    at trajectory { fiber pass } at token { fiber pass } reduce mean over token }"""
-    lines = formula(fibdsl.load_text(text).program).lines
-    assert lines[2:4] == [
-        "y            = rollback(S_domain; +budget(domain), −0.6 budget(domain), "
+    objective = fibdsl.load_text(CELLS)
+    found = formula(objective.program)
+    assert found.lines[2:-2] == [
+        "budget(domain) = 0.05    where data_source is math",
+        "                 b / 2   otherwise",
+        "y              = rollback(S_domain; +budget(domain), −0.6 budget(domain), "
         "k = n(trajectory in domain))",
-        "               − S_domain + log r",
+        "                 − S_domain + log r",
     ]
+    tensors = batch(objective, 0)
+    tensors["cells"] = {"data_source": {"math": int(tensors["keys"]["data_source"][0])}}
+    evaluated = Evaluated(found, objective.typed.levels, objective.params, tensors)
+    expected = -objective.evaluate(**tensors).loss
+    assert evaluated.objective == pytest.approx(expected, rel=1e-9)
 
 
 # --- one meaning, one formula -------------------------------------------------------------------

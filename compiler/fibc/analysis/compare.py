@@ -229,20 +229,23 @@ def _pairs(a: Facts, b: Facts) -> Iterator[tuple[Trial, Trial]]:
 
 
 def _names(a: Facts, b: Facts) -> list[str | None]:
-    """The names of cells that have a budget in both; None: a cell of another name."""
-    both = [[*f.program.budgets.values()] for f in (a, b)]
-    words = [{word for budget in budgets for word in budget.entries} for budgets in both]
-    other = [any(budget.otherwise is not None for budget in budgets) for budgets in both]
-    names: list[str | None] = [None]
-    for word in sorted(words[0] | words[1]):
-        if all(word in w or o for w, o in zip(words, other, strict=True)):
-            names.append(word)
-    return names
+    """What to call all cells: each name, or `else`, that has a budget in both; None where there are
+    no budgets per cell."""
+    words = [{word for b in f.program.budgets.values() for word in b.words} for f in (a, b)]
+    if not any(words):
+        return [None]
+    # An objective without any takes cells of every name.
+    takes = [w or {"else"} for w in words]
+    names = [w for w in sorted(words[0] | words[1]) if all(w in t or "else" in t for t in takes)]
+    return [*names] or [None]
 
 
 def _named(trial: Trial) -> str:
     """Of a witness in which all cells have a name, which it is."""
-    return f" where all cells are called {trial.named}" if trial.named is not None else ""
+    if trial.named is None:
+        return ""
+    called = "have no name" if trial.named == "else" else f"are called {trial.named}"
+    return f" where all cells {called}"
 
 
 def _with_keys(

@@ -63,6 +63,11 @@ def survey(facts: Facts) -> tuple[Surveyed, ...]:
     )
 
 
+def verdicts(facts: Facts) -> dict[str, Verdict]:
+    """The verdicts at the facts' values alone, each by how the property would be promised."""
+    return {text: _decided(facts, text, promise) for text, promise in _promises(facts)}
+
+
 def _decided(facts: Facts, text: str, promise: Promise) -> Verdict:
     """The verdict, its witness named by the whole promise: a property may be asked of levels."""
     verdict = PROPERTIES[promise.property].decide(facts, promise)

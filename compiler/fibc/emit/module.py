@@ -37,7 +37,7 @@ _LOSS_CLASS = '''class Loss(FusedLoss):
         metrics: Sequence[str] | None = None,
         process_group: ProcessGroup | None = None,
         gradients: str | None = None,
-        cells: Cells | None = None,
+        cells: CellNames | None = None,
         **params: float,
     ) -> None:
         super().__init__(

@@ -31,7 +31,8 @@ class Param:
 @dataclass(frozen=True, slots=True)
 class Apply:
     """A function: those of `fibc.ir.functions` besides arithmetic, `channel` (the + or - part),
-    `rollback` (of x, its two budgets and k), and `bound` (clip with a budget for each channel)."""
+    `rollback` (of x, its two budgets and k), `bound` (clip with a budget for each channel), and
+    `is` (whether a cell has a name)."""
 
     function: str
     arguments: tuple[Tree, ...]

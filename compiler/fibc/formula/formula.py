@@ -110,11 +110,11 @@ class _Formula:
         self.program = program
         self.ops = program.by_name
         self.reader = Reader(program)
-        [self.surrogate] = (op for op in program.ops if isinstance(op, ir.Surrogate))
+        [self.op] = (op for op in program.ops if isinstance(op, ir.Term))
 
     def formula(self) -> Formula:
         lines = names.with_aggregates(self.lines(), self.reader)
-        lines = names.channels_as_one(names.named_choices(lines, self.reader))
+        lines = names.named_choices(names.channels_as_one(lines), self.reader)
         lines = names.used(lines, _TERM)
         lines = names.used(names.named_repetitions(lines, self.reader), _TERM)
         lines = names.in_order(lines, self.reader)
@@ -124,41 +124,42 @@ class _Formula:
     # --- the term -------------------------------------------------------------------------------
 
     def lines(self) -> Lines:
-        """weight * surrogate * advantage - penalty, with G in it where that adds no case."""
+        """The term, and all names that were given to what it is made of. G is written out in it
+        where that adds no case."""
         G = Symbol(self.reader.fresh("G"))
-        named, inlined = self.term(G), self.term(None)
+        named, written_out = self.term(G), self.term(None)
         ratio = by_lean(*self.reader.both(self.program.gated_ratio))
-        used = [_count(tree, G) for cases in named.values() for tree in _values(cases)]
-        if max(used) > 1 or _size(inlined) > _size(named):
-            inlined = {G.name: ratio, **named}
-        return self.reader.lines | inlined
+        uses = [_count(case.value, G) for cases in named.values() for case in cases]
+        if max(uses) > 1 or _size(written_out) > _size(named):
+            return self.reader.lines | {G.name: ratio} | named
+        return self.reader.lines | written_out
 
     def term(self, G: Symbol | None) -> Lines:
-        """The term, and the weight if it has cases; G is written as `G`, or as what it is."""
-        weight, found = None, {}
-        op = self.ops[self.surrogate.gated]
-        weights = [name for name in self.inputs(op) if isinstance(self.ops[name], ir.Pointwise)]
-        for name in weights:
-            cases = by_lean(*(self.value(name, lean, {}, G) for lean in LEANS))
-            if len(cases) > 1:
-                weight = Symbol(self.reader.fresh("w"))
-                found = {weight.name: cases}
-        by = {name: weight for name in weights if weight is not None}
-        up, down = (self.value(op.name, lean, by, G) for lean in LEANS)
+        """weight * surrogate * advantage - penalty, and the weight where it has cases; G is written
+        as `G`, or as what it is."""
+        found: Lines = {}
+        names: dict[str, Symbol] = {}
+        for name in self.weights():
+            weight = by_lean(*(self.value(name, lean, {}, G) for lean in LEANS))
+            if len(weight) > 1:
+                names[name] = Symbol(self.reader.fresh("w"))
+                found[names[name].name] = weight
+        up, down = (self.value(self.op.factor, lean, names, G) for lean in LEANS)
         penalties = [self.penalty(lean, G) for lean in LEANS]
         least = _least(up, down, self.reader.functions[1])
         if least is not None and penalties[0] == penalties[1]:
-            cases = by_lean(*[minus(least, penalties[0])] * 2)
+            found[_TERM] = (Case(minus(least, penalties[0])),)
         else:
             pairs = zip((up, down), penalties, strict=True)
-            cases = by_lean(*(_term(value, penalty) for value, penalty in pairs))
-        return {**found, _TERM: cases}
+            found[_TERM] = by_lean(*(_term(value, penalty) for value, penalty in pairs))
+        return found
 
-    def inputs(self, op: ir.Op) -> tuple[str, ...]:
-        """What an expression of the term reads besides G."""
-        if op.name == self.program.gated_ratio or not isinstance(op, ir.Pointwise):
-            return ()
-        return tuple(name for name in op.inputs if name != self.program.gated_ratio)
+    def weights(self) -> list[str]:
+        """Expressions that the factor of the advantage is made of, besides G: the weight."""
+        G, op = self.program.gated_ratio, self.ops[self.op.factor]
+        if op.name == G or not isinstance(op, ir.Pointwise):
+            return []
+        return [n for n in op.inputs if n != G and isinstance(self.ops[n], ir.Pointwise)]
 
     def value(self, name: str, lean: int, by: dict[str, Symbol], G: Symbol | None) -> Tree:
         if name in by:
@@ -172,7 +173,7 @@ class _Formula:
         return expression(op.expr, given.__getitem__, self.reader.functions[lean])
 
     def penalty(self, lean: int, G: Symbol | None) -> Tree:
-        name = self.surrogate.penalty
+        name = self.op.penalty
         return ZERO if name is None else self.value(name, lean, {}, G)
 
     # --- J --------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ class _Formula:
         """How J is made of the terms, in words."""
         op = self.ops[name]
         match op:
-            case ir.Surrogate():
+            case ir.Term():
                 return _TERM
             case ir.Divided(_, _, x, divisor):
                 return f"({self.reduced(x)}) / {show(self.reader.scalar(divisor, None))}"
@@ -228,10 +229,6 @@ def _gate(up: Tree, down: Tree, functions: Functions) -> tuple[Tree, Tree] | Non
 
 def _count(tree: Tree, symbol: Symbol) -> int:
     return sum(part == symbol for part in subtrees(tree))
-
-
-def _values(cases: Cases) -> list[Tree]:
-    return [case.value for case in cases]
 
 
 def _size(lines: Lines) -> int:

@@ -37,6 +37,13 @@ def with_aggregates(lines: Lines, reader: Reader) -> Lines:
     return {**found, **_with(lines, names)}
 
 
+def new_name(tree: Tree, reader: Reader) -> str:
+    """A name for something, which has one value a channel if the tree has."""
+    name = reader.fresh()
+    reader.lines[name] = ()
+    return name + (SIGNED if _sign(tree) == SIGNED else "")
+
+
 def named_choices(lines: Lines, reader: Reader) -> Lines:
     """Choices inside other functions by names."""
     found: Lines = {}
@@ -46,8 +53,7 @@ def named_choices(lines: Lines, reader: Reader) -> Lines:
             return rebuilt(tree, outside)
         cases = changed(flattened(tree), outside)
         known = [name for name, other in found.items() if other == cases]
-        name = known[0] if known else reader.fresh()
-        reader.lines.setdefault(name, ())
+        name = known[0] if known else new_name(tree, reader)
         found[name] = cases
         return Symbol(name)
 
@@ -86,9 +92,7 @@ def named_repetitions(lines: Lines, reader: Reader) -> Lines:
         if not own:
             return lines
         tree = min(own, key=lambda t: len(show(t)))
-        name = reader.fresh()
-        reader.lines[name] = ()
-        symbol = Symbol(name + (SIGNED if _sign(tree) == SIGNED else ""))
+        symbol = Symbol(new_name(tree, reader))
         lines = {**_with(lines, {tree: symbol}), symbol.name: (Case(tree),)}
 
 

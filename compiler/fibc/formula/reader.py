@@ -26,7 +26,7 @@ from fibc.formula.algebra import (
     plus,
     times,
 )
-from fibc.formula.cases import Cases, by_lean, trees
+from fibc.formula.cases import Case, Cases, by_lean, flattened, trees
 from fibc.formula.channels import MINUS, PLUS, SIGNED
 from fibc.formula.functions import (
     LOG_RATIO,
@@ -38,6 +38,7 @@ from fibc.formula.functions import (
     one_plus,
 )
 from fibc.formula.gates import expression, gated
+from fibc.gates.use import cell_budget_name
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Binary, ByAdvantage, Const, Count, Log, Negate, Scalar
 from fibc.ir.scalar import Param as Named
@@ -110,7 +111,7 @@ class Reader:
             case ir.LogProb():
                 return LOGP
             case ir.Data(_, _, tensor):
-                return TENSORS.get(tensor) or Symbol(f"budget({tensor.rpartition(' ')[2]})")
+                return TENSORS.get(tensor) or self.cell_budget(tensor)
             case ir.Deviation(_, _, x):
                 return minus(exp(self.tree(x, lean)), ONE)
             case ir.Channel():
@@ -200,12 +201,29 @@ class Reader:
                     return upper, lower
         return budget, budget
 
+    def cell_budget(self, tensor: str) -> Symbol:
+        """The budget of a cell by its name."""
+        for level, budget in self.program.budgets.items():
+            if cell_budget_name(level) == tensor:
+                cases = [
+                    Case(
+                        self.scalar(value, None), (Apply("is", (Symbol(budget.key), Symbol(name))),)
+                    )
+                    for name, value in budget.entries.items()
+                ]
+                if budget.otherwise is not None:
+                    cases.append(Case(self.scalar(budget.otherwise, None)))
+                symbol = Symbol(f"budget({level})")
+                self.lines[symbol.name] = tuple(cases)
+                return symbol
+        raise InternalError(f"a tensor of a batch that nothing gives: {tensor}")
+
     def left(self, op: ir.NeighbourBudget, lean: int) -> Tree:
         """What the other members of a cell leave of their budget."""
         total, count, own = (self.tree(v, lean) for v in (op.total, op.count, op.magnitude))
         others = minus(total, own)
         left = minus(times(self.scalar(op.delta, None), count), others)
-        return self.name(by_lean(*[Apply("max", (ZERO, left))] * 2), "B")
+        return self.name(flattened(Apply("max", (ZERO, left))), "B")
 
     def scalar(self, scalar: Scalar, gate: ir.Gate | None) -> Tree:
         match scalar:

@@ -124,6 +124,10 @@ def _apply(function: str, arguments: tuple[Tree, ...]) -> str:
             return f"{show(a)} {'<' if function == '<' else '≤'} {show(b)}"
         case (("and" | "or"), (a, b)):
             return f" {function} ".join(_condition(function, side) for side in (a, b))
+        case (("min" | "max"), (Apply(inner, (*several,)), last)) if inner == function:
+            return _apply(function, (*several, last))
+        case "is", (key, name):
+            return f"{show(key)} is {show(name)}"
         case "abs", (x,):
             return f"|{show(x)}|"
         case "channel", (x,):

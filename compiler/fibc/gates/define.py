@@ -163,6 +163,8 @@ class _Definition:
         """A default: numbers, and for a plain number counts of the cell; a budget is positive."""
         counts = CELL_COUNTS if space is Space.PURE else {}
         value = simplified(self.arithmetic(written, tuple(counts)))
+        if space is not None and isinstance(value, Const) and not math.isfinite(value.value):
+            raise self.bad("FIB402", "this default is infinite", written.span, "write a number")
         if space is None and not (isinstance(value, Const) and value.value > 0):
             raise self.bad(
                 "FIB402",
@@ -296,7 +298,7 @@ def _text(cases: tuple[Case, ...], names: list[str]) -> str:
 
 
 def _pieces(rule: GateRule) -> tuple[Piece, ...]:
-    """A gate as linear pieces of |x|, in a budget and a steepness; none if it is not made of these."""
+    """A gate as linear pieces of |x|, in a budget and a steepness; none if it is made of others."""
     plain = [p for p in rule.parameters if p.space is not None]
     if len(rule.budgets) > 1 or len(plain) > 1 or any(p.space is not Space.PURE for p in plain):
         return ()

@@ -197,8 +197,17 @@ def _where_range(condition: Interval, yes: Interval, no: Interval) -> Interval:
 class NUMBERS:
     """What the values need of numpy, for plain numbers: checking a spec does without numpy."""
 
-    exp, expm1, log, sqrt, tanh = math.exp, math.expm1, math.log, math.sqrt, math.tanh
+    exp, expm1, tanh = math.exp, math.expm1, math.tanh
     abs, minimum = abs, min
+
+    # Of a case that is not taken anything may come, as from numpy.
+    @staticmethod
+    def log(x: float) -> float:
+        return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
+
+    @staticmethod
+    def sqrt(x: float) -> float:
+        return math.sqrt(x) if x >= 0 else math.nan
 
     @staticmethod
     def where(condition: bool, yes: float, no: float) -> float:
@@ -219,6 +228,12 @@ def _least(np: Any, a: Any, b: Any) -> Any:
 
 def _greatest(np: Any, a: Any, b: Any) -> Any:
     return np.where(b > a, b, a)
+
+
+def _quotient(np: Any, a: Any, b: Any) -> Any:
+    if np is NUMBERS and b == 0:
+        return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
+    return a / b
 
 
 def _clip(np: Any, x: Any, low: Any, high: Any) -> Any:
@@ -280,7 +295,7 @@ FUNCTIONS: dict[str, Function] = {
             "-", 2, lambda np, a, b: a - b, "-", lambda a, b: (_ONE, _MINUS), lambda a, b: a - b
         ),
         Function("*", 2, lambda np, a, b: a * b, "*", lambda a, b: (b, a), lambda a, b: a * b),
-        Function("/", 2, lambda np, a, b: a / b, "/", _divide_slopes, lambda a, b: a / b),
+        Function("/", 2, _quotient, "/", _divide_slopes, lambda a, b: a / b),
         Function("min", 2, _least, "least", lambda a, b: _choice(_call("<", b, a)), _least_range),
         Function(
             "max", 2, _greatest, "greatest", lambda a, b: _choice(_call("<", a, b)), _greatest_range

@@ -70,22 +70,26 @@ class Interval:
 
     def __add__(self, other: Interval) -> Interval:
         low, high = self.low + other.low, self.high + other.high
-        return Interval(
-            -math.inf if math.isnan(low) else low,
-            math.inf if math.isnan(high) else high,
-            self.low_open or other.low_open,
-            self.high_open or other.high_open,
+        return _tamed(
+            Interval(
+                -math.inf if low != low else low,  # NaN, of infinities
+                math.inf if high != high else high,
+                self.low_open or other.low_open,
+                self.high_open or other.high_open,
+            )
         )
 
     def __sub__(self, other: Interval) -> Interval:
         return self + -other
 
     def __mul__(self, other: Interval) -> Interval:
-        return _hull(
-            # A zero that is reached makes the product 0 whatever the other factor does.
-            (_product(a, b), (a_open or b_open) and not _reached_zero(a, a_open, b, b_open))
-            for a, a_open in ((self.low, self.low_open), (self.high, self.high_open))
-            for b, b_open in ((other.low, other.low_open), (other.high, other.high_open))
+        return _tamed(
+            _hull(
+                # A zero that is reached makes the product 0 whatever the other factor does.
+                (_product(a, b), (a_open or b_open) and not _reached_zero(a, a_open, b, b_open))
+                for a, a_open in ((self.low, self.low_open), (self.high, self.high_open))
+                for b, b_open in ((other.low, other.low_open), (other.high, other.high_open))
+            )
         )
 
     def __truediv__(self, other: Interval) -> Interval:
@@ -93,11 +97,16 @@ class Interval:
             return Interval.everything()
         if other.low < 0:
             return -self / -other
-        return _hull(
-            # A zero, or an infinite divisor, that is reached makes the quotient 0 by itself.
-            (_quotient(a, b), (a_open or b_open) and not _reached_ratio_zero(a, a_open, b, b_open))
-            for a, a_open in ((self.low, self.low_open), (self.high, self.high_open))
-            for b, b_open in ((other.low, other.low_open), (other.high, other.high_open))
+        return _tamed(
+            _hull(
+                # A zero, or an infinite divisor, that is reached makes the quotient 0 by itself.
+                (
+                    _quotient(a, b),
+                    (a_open or b_open) and not _reached_ratio_zero(a, a_open, b, b_open),
+                )
+                for a, a_open in ((self.low, self.low_open), (self.high, self.high_open))
+                for b, b_open in ((other.low, other.low_open), (other.high, other.high_open))
+            )
         )
 
     def log(self) -> Interval:
@@ -108,6 +117,26 @@ class Interval:
             f"{'(' if self.low_open else '['}{float(self.low):g}, "
             f"{float(self.high):g}{')' if self.high_open else ']'}"
         )
+
+
+# Beyond these an end is no float any more.
+_HUGE, _SMALL = Fraction(10) ** 300, Fraction(1, 10**300)
+
+
+def _tamed(interval: Interval) -> Interval:
+    """An interval around this one with ends that are floats."""
+    low, low_open = _tame_low(interval.low, interval.low_open)
+    high, high_open = _tame_low(-interval.high, interval.high_open)
+    return Interval(low, -high, low_open, high_open)
+
+
+def _tame_low(low: Real, low_open: bool) -> tuple[Real, bool]:
+    """A lower end, moved down where it is no float."""
+    if -_HUGE <= low <= -_SMALL or _SMALL <= low <= _HUGE or low in (0, math.inf, -math.inf):
+        return low, low_open
+    if low > 0:
+        return (_HUGE, False) if low > _HUGE else (Fraction(0), True)
+    return (-math.inf, True) if low < -_HUGE else (-_SMALL, False)
 
 
 def hull(intervals: Iterable[Interval]) -> Interval:

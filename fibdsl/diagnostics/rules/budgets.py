@@ -82,9 +82,9 @@ RULES = (
     Rule(
         "FIB406",
         "steepness",
-        "a rollback that has no children to take k from",
-        why="The steepness of a rollback is by default the number of the cell's children, and a "
-        "token has none.",
+        "a gate at the token that counts members of its cell",
+        why="A token has none. The steepness of a rollback is by default the number of the cell's "
+        "children, and a gate of one's own may look at `size` or `tokens`.",
         example=_ROLLBACK.replace(", k = 8", ""),
         mended=_ROLLBACK,
     ),

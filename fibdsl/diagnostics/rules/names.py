@@ -47,8 +47,9 @@ RULES = (
         "FIB104",
         "reserved-name",
         "a name the language keeps for itself",
-        why="`k`, `size`, `tokens`, `inf`, `ratio` and `batch` mean something where they stand; a "
-        "parameter or level of that name would be two things.",
+        why="`k`, `size`, `inf`, `ratio`, `advantage` and others mean something where they stand, "
+        "and so do the gates of the language; a parameter, a level, a `let` or a gate of that name "
+        "would be two things.",
         example=_GOOD.replace("epsilon", "k"),
         mended=_GOOD,
     ),

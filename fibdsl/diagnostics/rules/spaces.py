@@ -47,7 +47,7 @@ RULES = (
     Rule(
         "FIB302",
         "space-arithmetic",
-        "arithmetic between spaces that do not combine",
+        "arithmetic between spaces that do not combine, or with the wrong number of arguments",
         why="A deviation plus a log-ratio, or a budget times a budget, is a number that measures "
         "nothing.",
         example=_GOOD.replace("clip(epsilon)", "clip(epsilon * epsilon)"),
@@ -70,7 +70,8 @@ RULES = (
         "a gate that does not fit the signal or its channels",
         why="`censor` bounds a total variation, a sum of |r - 1| over both signs. Of log-ratios, "
         "or of one sign alone, the sum is no total variation, and the trust region of APC-Obj is "
-        "not enforced (arXiv 2603.08239, definition 3.2).",
+        "not enforced (arXiv 2603.08239, definition 3.2). A gate of one's own may say which signal "
+        "it is for: `gate g(x : deviation)` is given r - 1, and log r is another number.",
         example=_APC.replace("signal ratio", "signal log_ratio"),
         mended=_APC,
     ),

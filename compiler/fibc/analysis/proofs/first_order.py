@@ -7,6 +7,7 @@ log-ratio, and a surrogate of several cases is that of the case that r = 1 is in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -144,7 +145,7 @@ class _AtOne:
             if slope == Const(0.0) or self.forms[name] == {}:
                 continue
             found = enclosure(slope, self.setting.known, values)
-            if found.low != found.high:
+            if found.low != found.high or math.isinf(found.low):
                 return None
             if found.low != 0:
                 total = _sum(total, self.forms[name], Fraction(found.low))

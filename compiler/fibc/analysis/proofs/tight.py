@@ -74,7 +74,7 @@ def _chain(name: str, setting: Setting, loose: Ranges) -> Chain | None:
         op = ops[lifted.x]
     assert isinstance(op, ir.Gate)
     gates.append(op)
-    if any(gate.budget is not None for gate in gates):
+    if any(gate.rule.neighbours for gate in gates):
         return None
     box = loose.of[op.x]
     lines = [_lines(gate, setting, loose) for gate in reversed(gates)]
@@ -97,5 +97,7 @@ def _line(op: ir.Gate, found: SignedPart, setting: Setting, loose: Ranges) -> Li
         return Line(residuals, _ZERO, found.values)
     bound = op.upper if sign > 0 else op.lower
     C = setting.bounds(bound) if bound is not None else Interval.point(_ONE)
+    if op.budget is not None:
+        C = loose.of[op.budget]
     offset = C * intercept
     return Line(residuals, Fraction(slope.low), offset if sign > 0 else -offset)

@@ -15,11 +15,8 @@ _TOLERANCE = 1e-9
 def prove(facts: Facts, promise: Promise) -> str | None:
     assert promise.over is not None
     names = facts.objective.level_names
-    reached = linear.reach(facts.program)
-    if not reached <= set(names):
-        return None  # an aggregate over trajectories, which are no level here
-    reach = max(reached, key=names.index)
-    if names.index(reach) <= names.index(promise.over):
+    reach = _reach(facts)
+    if reach in names and names.index(reach) <= names.index(promise.over):
         return f"no gated ratio depends on more than its own `{reach}`"
     return None
 
@@ -67,18 +64,14 @@ def because(facts: Facts, promise: Promise) -> Because:
         facts.objective.gates.get(facts.top)
         or facts.objective.gates[facts.objective.coarsest_gated]
     )
-    reached = linear.reach(facts.program)
-    outside = reached - set(facts.objective.level_names)
-    if outside:
-        return Because(
-            f"an aggregate couples the tokens of a whole `{outside.pop()}`",
-            "aggregate over a level of the chain, or delete this line",
-        )
-    reach = max(reached, key=facts.objective.level_names.index)
+    reach = _reach(facts)
     if facts.objective.sums and reach not in facts.objective.gates:
+        delete = "delete this line"
         return Because(
             f"an aggregate couples the tokens of a whole `{reach}`",
-            f"write `block_diagonal over {reach}`, or delete this line",
+            f"write `block_diagonal over {reach}`, or {delete}"
+            if reach in facts.objective.level_names
+            else delete,
         )
     return Because(
         f"the gate at `{facts.top}` couples the tokens of a whole `{facts.top}`"
@@ -87,6 +80,14 @@ def because(facts: Facts, promise: Promise) -> Because:
         f"write `block_diagonal over {facts.top}`, or gate no coarser level than `{promise.over}`",
         (Label(gate.span, f"looks at a whole `{facts.top}`"),),
     )
+
+
+def _reach(facts: Facts) -> str:
+    """The coarsest level whose whole cells a token can depend on. Rows, where the chain does not
+    have them, lie in none of its cells."""
+    names = facts.objective.level_names
+    found = linear.reach(facts.program)
+    return next(iter(found - set(names)), None) or max(found, key=names.index)
 
 
 BLOCK_DIAGONAL = Property(

@@ -113,7 +113,9 @@ def evaluate(facts: Facts, built: Built, named: str | None = None) -> Trial:
     """A batch under the reference interpreter, at the facts' parameter values."""
     assert facts.values is not None
     batch = batch_of(facts, built.tensors, named)
-    return Trial(facts, built, interp.run(facts.program, batch, facts.values), named)
+    with np.errstate(all="ignore"):  # what is not finite shows in the values
+        values = interp.run(facts.program, batch, facts.values)
+    return Trial(facts, built, values, named)
 
 
 def batch_of(facts: Facts, tensors: Mapping[str, NDArray[Any]], named: str | None = None) -> Batch:
@@ -130,12 +132,12 @@ def batch_of(facts: Facts, tensors: Mapping[str, NDArray[Any]], named: str | Non
 
 def budgets_of(facts: Facts, named: str | None = None) -> dict[str, float]:
     """By level, where budgets are per cell, the one that all cells have: that of the cell `named`
-    so, or of cells without a name, or the first."""
+    so, or `else`, or the largest, which is the one that `Setting.value` says."""
     found = {}
     for level, budget in facts.program.budgets.items():
-        first = budget.scalars[-1] if budget.otherwise is not None else budget.scalars[0]
-        chosen = budget.entries.get(named, first) if named is not None else first
-        found[level] = facts.value(chosen)
+        values = dict(zip(budget.words, map(facts.value, budget.scalars), strict=True))
+        largest = max(values.values())
+        found[level] = largest if named is None else values.get(named, values.get("else", largest))
     return found
 
 
@@ -195,4 +197,6 @@ def gate_ops(facts: Facts, level: str) -> list[ir.Gate]:
 
 def deviation(value: float, signal: Signal) -> float:
     """What gates make of a token: log G, or G - 1."""
-    return math.log(value) if signal is Signal.LOG_RATIO else value - 1.0
+    if signal is Signal.RATIO:
+        return value - 1.0
+    return math.log(value) if value > 0 else -math.inf if value == 0 else math.nan

@@ -60,7 +60,8 @@ def use(rng: random.Random, gate: Definition, level: str, signal: str, after: bo
         for index, own in enumerate(plains, start=len(budgets)):
             words[index] = f"{own} = {text(given[own][0])}"
     written = f"{gate.name}({', '.join(words)})" if words else gate.name
-    pessimistic = not after and gate.name not in ("pass", "drop") and rng.random() < 0.25
+    bounded = gate.body not in (name("x"), number("0"))
+    pessimistic = not after and bounded and rng.random() < 0.25
     return Use(gate, given, written, pessimistic)
 
 

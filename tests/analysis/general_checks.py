@@ -76,7 +76,7 @@ class ByNumpy:
 
 @dataclass(frozen=True)
 class ByReference:
-    """Any objective by the reference interpreter; derivatives where its weight is not 0."""
+    """Any objective by the reference interpreter; its surrogate is that without the weight."""
 
     objective: Objective
 
@@ -95,11 +95,10 @@ class ByReference:
         return Values(run.gated_ratio, factor, penalty)
 
     def jacobians(self, tensors: Tensors) -> tuple[Floats, Floats]:
-        run = self.run(tensors)
+        typed = replace(self.objective.typed, weight=None)
+        run = ByReference(replace(self.objective, typed=typed)).run(tensors)
         seeds = np.eye(len(run.gated_ratio))
-        weight = run.values.get("weight", np.ones(len(seeds)))
-        rows = [interp.pullback(run, run.program.factor, seed) for seed in seeds]
-        found = np.array(rows) / np.where(weight == 0, 1.0, weight)[:, None]
+        found = np.array([interp.pullback(run, run.program.factor, seed) for seed in seeds])
         return found, found
 
 

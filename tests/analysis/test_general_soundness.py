@@ -257,6 +257,10 @@ WRITTEN = {
     "at trajectory { base rollback(0.2) } at token { fiber clip(by_advantage(0.1, 0.2)) } "
     "bypass when advantage < 0 and log_ratio > 0 : min(ratio, 3) "
     "bypass when advantage > 0 and log_ratio < 0 : ratio",
+    # What is not seen, and is so: the weight is put aside.
+    "weighed_at_one": "signal ratio levels token < trajectory "
+    "surrogate ratio * exp(old_logp) / exp(old_logp) weight 0.5",
+    "not_weighed_at_one": "signal ratio levels token < trajectory surrogate logp weight log_ratio",
     "trajectories_that_are_no_level": "signal ratio levels token < expert by expert_id "
     "surrogate exp(mean(log_ratio over trajectory))",
 }

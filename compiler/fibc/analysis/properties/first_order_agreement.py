@@ -41,15 +41,20 @@ def refute(facts: Facts, promise: Promise) -> Witness | None:
         built.tensors["advantages"] = np.zeros_like(built.tensors["advantages"])
         built.tensors["advantages"][built.at[0]] = advantage
         trial = evaluate(facts, built)
-        identity = np.zeros_like(trial.jacobian)
+        weight = trial.run.values.get("weight")
+        own_weight = 1.0 if weight is None else trial.token(trial.run.batch.scatter(weight))
+        if own_weight == 0:
+            continue  # it hides what it weighs
+        jacobian = trial.jacobian / own_weight
+        identity = np.zeros_like(jacobian)
         identity[built.at[0]] = 1.0
-        error = trial.jacobian - identity
+        error = jacobian - identity
         if np.abs(error).max() > 1e-9:
             row, column = divmod(int(np.abs(error).argmax()), error.shape[1])
             own = "its own ratio" if (row, column) == built.at[0] else f"that of {row, column}"
             return trial.witness(
                 promise.property,
-                f"at r = 1 token {built.at[0]} has dG/dr = {trial.jacobian[row, column]:g} with "
+                f"at r = 1 token {built.at[0]} has dG/dr = {jacobian[row, column]:g} with "
                 f"respect to {own}, and the policy gradient {identity[row, column]:g}",
             )
     return None

@@ -414,7 +414,8 @@ class _Checker(Quantities):
             if rule.neighbours and len(variants(bound)) > 1:
                 raise self.bad(
                     "FIB209",
-                    f"the budget of `{rule.name}` is shared by tokens of both signs of the advantage",
+                    f"the budget of `{rule.name}` is shared by tokens of both signs of the "
+                    "advantage",
                     arguments[0].span,
                     "write one quantity, without `by_advantage`",
                 )

@@ -422,7 +422,13 @@ TEXT: tuple[Mutant, ...] = (
     text(
         "fiberpo", AGGREGATE, "-c_minus) }", "-c_minus) aggregate mean over trajectory }", "FIB207"
     ),
-    text("fiberpo", AGGREGATE, "-c_minus) }", "-c_minus) aggregate sum over token }", "FIB106"),
+    text(
+        "fiberpo",
+        AGGREGATE,
+        "-c_minus) }",
+        "-c_minus) aggregate sum over token }",
+        why="a budget for the whole drift, however long: every promise holds",
+    ),
     # --- parameters
     text("fiberpo", PARAM, "+c_plus, -c_minus", "+c_plus, -0.1", "FIB601"),
     text("fiberpo", PARAM, "clip(epsilon)", "clip(c_minus)", "FIB501", "FIB601", "FIB603"),

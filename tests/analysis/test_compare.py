@@ -58,6 +58,14 @@ def statements(name: str) -> tuple[str, list[str]]:
     return lines[start], lines[start + 1 : -1]
 
 
+def stands_alone(text: str) -> bool:
+    """Whether a spec is one objective, with a line a statement, that can stand in any order."""
+    return not re.search(r"^(use|gate| *let) ", text, re.MULTILINE)
+
+
+ALONE = [name for name, text in SPECS.items() if stands_alone(text)]
+
+
 RENAMED = {
     "epsilon": "width",
     "epsilon_high": "a",
@@ -85,7 +93,7 @@ def renamed(name: str, text: str) -> str:
     return re.sub(r'"[^"]*"|\w+', lambda m: words.get(m[0], m[0]), text)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", ALONE)
 def test_layout_order_and_names_do_not_change_the_hash(name: str) -> None:
     expected = fibdsl.load(name).semantic_hash
     head, lines = statements(name)
@@ -101,7 +109,7 @@ def test_layout_order_and_names_do_not_change_the_hash(name: str) -> None:
     assert fibdsl.load_text(f"# a remark\n{spaced} # another").semantic_hash == expected
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", ALONE)
 def test_layout_and_order_are_no_difference_at_all(name: str) -> None:
     head, lines = statements(name)
     again = fibdsl.load_text("\n".join([head, *sorted(lines, reverse=True), "}"]))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import fibdsl
 from fibc import driver
 from fibc.link import builtin_gates
 from fibdsl.resources import shipped_specs

@@ -172,8 +172,8 @@ def test_parts_by_themselves_are_another_objective(spec: str) -> None:
     # At its defaults GSPO clips every sequence of this batch, and has no gradient to compare.
     values = {"low": 0.8, "high": 1.2} if spec in ("gspo", "gspo_token", "luspo") else {}
     objective, case = fibdsl.load(spec, params=values), real_case("far")
-    keys = {**random_case(*case.mask.shape, seed=0).keys, **case.keys}
-    case = replace(case, keys=keys)
+    rows, width = case.mask.shape
+    case = replace(case, keys={**random_case(rows, width, seed=0).keys, **case.keys})
     whole = reference(objective, case)
     owned = list(torch.randperm(case.mask.shape[0], generator=torch.Generator().manual_seed(0)))
     micro_batches = [rows.flatten() for rows in torch.stack(owned).chunk(4)]

@@ -18,7 +18,7 @@ from fibc import driver
 from fibc.analysis.facts import Facts
 from fibc.analysis.require import decide_promises
 from fibc.typed import TypedObjective, TypedParam
-from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
+from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, closest, nearest
 from fibdsl.diagnostics.errors import FibError
 from fibdsl.diagnostics.rules import PROMISES
 from fibdsl.parameters import Assignment, Value, deciding_steps, holds, shown_values
@@ -162,6 +162,12 @@ def read_source(path: str | Path) -> Source:
         return Source(str(file), file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise OSError(f"{file} is not UTF-8 text (byte {error.start})") from None
+    except FileNotFoundError as error:
+        near = closest(file.name, shipped_specs()) if str(file) == file.name else None
+        if near is None:
+            raise
+        missing = f"{error.strerror}; the nearest shipped spec is `{near}`"
+        raise FileNotFoundError(error.errno, missing, str(file)) from None
 
 
 def loaded(source: Source, name: str | None, assignment: Assignment, promises: bool) -> Objective:

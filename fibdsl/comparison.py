@@ -92,11 +92,9 @@ def _files(old: Checked, new: Checked, objectives: Sequence[Objective]) -> list[
         pairs = [(before[name], after[name]) for name in before if name in after]
     compared = [_pair(a, b) for a, b in pairs]
     seen_old, seen_new = {a.name for a, _ in pairs}, {b.name for _, b in pairs}
-    for name in before.keys() - seen_old:
-        compared.append(_alone(name, "- objective", old, new))
-    for name in after.keys() - seen_new:
-        compared.append(_alone(name, "+ objective", old, new))
-    return compared
+    gone = [_alone(name, "- objective", old, new) for name in before if name not in seen_old]
+    fresh = [_alone(name, "+ objective", old, new) for name in after if name not in seen_new]
+    return [*compared, *gone, *fresh]
 
 
 def _pair(a: Objective, b: Objective) -> ObjectiveDiff:

@@ -142,9 +142,9 @@ def table(result: EvalReport) -> str:
     for level in result.levels:
         if level.budgets is not None:
             lines.append(f"  {level.level + ' budgets':<18}{shown_budgets(level.budgets)}")
-    for name in ("tokens_clipped", "ratio/mean", "gated_ratio/mean", "kl/k1", "kl/k3"):
-        if name in result.metrics:
-            lines.append(f"  {name:<18}{result.metrics[name]:.6g}")
+    for name, value in result.metrics.items():
+        if not name.startswith(("regime/", "drift/")):
+            lines.append(f"  {name:<17} {value:.6g}")
     return "\n".join(lines)
 
 

@@ -68,6 +68,29 @@ def test_a_block_that_is_never_opened_at_the_end_of_the_file(text: str) -> None:
     assert [d.column for d in findings(text)] == [1, len(text) + 1]
 
 
+@pytest.mark.parametrize(
+    ("text", "column", "help"),
+    [
+        (
+            "objective o { weight { 1 when ratio \N{LESS-THAN OR EQUAL TO} 1; 2 otherwise; } }",
+            37,
+            "`<=`",
+        ),
+        ("objective o { weight 1 \N{MINUS SIGN} ratio }", 24, "`-`"),
+        ("objective o { doc \N{LEFT DOUBLE QUOTATION MARK}x }", 19, "double quotes"),
+        ("objective o { param c : log = 20% }", 33, "0.2 for 20 %"),
+        ("objective o { weight\N{NO-BREAK SPACE}2 }", 21, "a plain one"),
+        ("\N{ZERO WIDTH NO-BREAK SPACE}objective o { weight 2 }", 1, "byte order mark"),
+    ],
+)
+def test_what_is_meant_by_a_character_the_language_does_not_use(
+    text: str, column: int, help: str
+) -> None:
+    first = findings(text)[0]
+    assert (first.code, first.column) == ("FIB002", column)
+    assert help in (first.help or "")
+
+
 def test_a_second_error_in_one_block_is_found() -> None:
     text = 'objective o {\n  at token {\n    base clip(\n    fiber clip(,)\n  }\n  doc "x\n}\n'
     assert [(d.line, d.column) for d in findings(text)] == [(3, 15), (4, 16), (6, 7)]
@@ -149,8 +172,12 @@ def test_any_text_is_read_or_reported() -> None:
 
 @pytest.mark.parametrize(
     "budget",
-    ["+".join(["0.001"] * 3000), "0.1 * (-" * 400 + "0.1" + ")" * 400],
-    ids=["sum", "parentheses"],
+    [
+        "+".join(["0.001"] * 3000),
+        "0.001" + "* 1" * 3000,
+        "0.1 * (-" * 400 + "0.1" + ")" * 400,
+    ],
+    ids=["sum", "product", "parentheses"],
 )
 def test_expressions_too_deep_to_read_are_findings(budget: str) -> None:
     gate = f"at token {{ base clip({budget}) }}"
@@ -158,3 +185,4 @@ def test_expressions_too_deep_to_read_are_findings(budget: str) -> None:
     (finding,) = findings(text)
     assert finding.code == "FIB001"
     assert "nested too deeply" in finding.message
+    assert "hundreds of terms, factors or cases" in (finding.help or "")

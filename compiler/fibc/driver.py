@@ -51,7 +51,10 @@ def check(source: Source) -> Checked:
     try:
         return _check(source, diagnostics)
     except RecursionError:
-        help = "an expression is nested hundreds of levels deep; make a parameter of its value"
+        help = (
+            "an expression is nested hundreds of levels deep, or has hundreds of terms, factors or "
+            "cases; make a parameter of its value"
+        )
         diagnostics.add("FIB001", "this file is nested too deeply to be read", None, help)
         return Checked(source, EDITIONS[-1], (), tuple(diagnostics.in_order()))
 

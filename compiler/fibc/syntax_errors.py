@@ -46,8 +46,19 @@ _SHOWN = {
 }
 
 
+_QUOTES = 'a text stands in double quotes, as in `doc "..."`'
 _UNKNOWN_HELP = {
-    "'": 'a text stands in double quotes, as in `doc "..."`',
+    **dict.fromkeys("'\u2018\u2019\u201c\u201d", _QUOTES),
+    "\u2264": "write `<=`",
+    "\u2265": "write `>=`",
+    **dict.fromkeys("\u2212\u2013\u2014", "write `-`"),
+    **dict.fromkeys("\u00d7\u00b7", "write `*`"),
+    "\u00f7": "write `/`",
+    "%": "write percents as a number, 0.2 for 20 %; there is no remainder of a division",
+    "^": "powers are not in this version; write a product",
+    **dict.fromkeys("\u00a0\u202f\u3000", "this is a special space; write a plain one"),
+    "\u200b": "this is a space without width; delete it",
+    "\ufeff": "this is a byte order mark; save the file as UTF-8 without one",
 }
 _PLAIN_ASCII = "a spec is plain ASCII: names, numbers, + - * / ( ) [ ] { } | , ; : = < > and #"
 

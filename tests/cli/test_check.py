@@ -228,6 +228,21 @@ def test_output_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.fib", "good.fib", "report"]
 
 
+@pytest.mark.parametrize("name", ["grpoo", "grpo.fib"])
+def test_a_misspelt_shipped_spec(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    missing = f"{name}: no such file or directory"
+    assert main(["check", name]) == 2
+    assert capsys.readouterr().err == (
+        f"fib check: {missing}; the nearest shipped spec is `grpo`\n"
+    )
+    # A path is meant for a file.
+    assert main(["check", str(tmp_path / name)]) == 2
+    assert capsys.readouterr().err == f"fib check: {tmp_path / missing}\n"
+
+
 def test_output_file_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = write(tmp_path, "bad.fib", BAD)
     missing = str(tmp_path / "missing" / "report")

@@ -97,6 +97,19 @@ def test_several_objectives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     }
 
 
+def test_what_came_and_went_is_in_the_order_of_the_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = PPO.partition("edition 2026")[2]
+    gone, fresh = [[f"{what}_{letter}" for letter in "qbzdyafx"] for what in ("gone", "fresh")]
+
+    def file(name: str, objectives: list[str]) -> str:
+        return spec(tmp_path, name, "".join(body.replace("ppo {", f"{o} {{") for o in objectives))
+
+    _, out, _ = ran(capsys, file("old.fib", gone), file("new.fib", fresh), "--json")
+    assert [d["objective"] for d in json.loads(out)] == [*gone, *fresh]
+
+
 # --- against a commit ---------------------------------------------------------------------------
 
 

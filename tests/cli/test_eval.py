@@ -151,6 +151,35 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
+def test_table_of_what_statements_add(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "held.fib"
+    spec.write_text(
+        """
+        objective held {
+          signal ratio
+          levels token < trajectory
+          at token { base clip(0.2) pessimistic }
+          bypass when ratio > 3 : 3
+          weight { kept: 2 when advantage >= 0; 1 otherwise; }
+          penalty 0.5
+          reduce mean over token
+        }
+        """,
+        encoding="utf-8",
+    )
+    batch = random_batch()
+    mask = batch["mask"]
+    batch["logp"] = batch["old_logp"] + np.log(4) * (np.arange(6) == 0)
+    batch["advantages"] = np.where(np.arange(6) == 1, 1.0, -1.0) + 0 * batch["logp"]
+    assert main(["eval", str(spec), "--batch", str(save(tmp_path, batch))]) == 0
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    first, second = mask[:, 0].sum() / mask.sum(), mask[:, 1].sum() / mask.sum()
+    assert ["bypassed", f"{first:.6g}"] in words
+    assert ["weight/kept", f"{second:.6g}"] in words
+    assert ["weight/mean", f"{1 + second:.6g}"] in words
+    assert ["penalty/mean", "0.5"] in words
+
+
 def test_params(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batch = random_batch()
     report = evaluated(capsys, save(tmp_path, batch), "--set", "epsilon=0.01", spec="fiberpo")

@@ -373,3 +373,36 @@ def test_612_names_the_parameters() -> None:
 )
 def test_612_near_misses(text: str) -> None:
     assert findings(text, "FIB612") == []
+
+
+# --- FIB605 unbounded, FIB614 no-gradient, of statements at the token ---------------------------
+
+
+def stated(statements: str, at: str = "at token { base clip(0.2) pessimistic }") -> str:
+    return (
+        f"objective o {{ signal ratio levels token < trajectory {at} {statements} "
+        "reduce mean over token }"
+    )
+
+
+def test_what_bounds_a_weight_is_no_gate() -> None:
+    (found,) = findings(stated("weight exp(old_logp - rollout_logp)"), "FIB605")
+    assert found.message.startswith("weight times surrogate has no upper bound")
+    assert (found.help or "").startswith("hold it by `min`, `clip` or `truncate`")
+    held = stated("weight truncate(exp(old_logp - rollout_logp), 2)")
+    assert findings(held, "FIB605") == []
+
+
+def test_without_a_gate_there_is_none_to_point_at() -> None:
+    (found,) = findings(stated("surrogate ratio", at=""), "FIB605")
+    assert found.labels == ()
+    (found,) = findings(stated("surrogate gated_ratio", at="at token { base pass }"), "FIB605")
+    assert [label.text for label in found.labels] == ["lets `token` through"]
+
+
+@pytest.mark.parametrize("surrogate", ["stopgrad(gated_ratio)", "old_prob"])
+def test_a_surrogate_without_a_gradient_is_not_blamed_on_gates(surrogate: str) -> None:
+    (found,) = findings(stated(f"surrogate {surrogate}"), "FIB614")
+    assert found.message == "nothing that is added up has a gradient, so the loss has none"
+    assert "`stopgrad`" in (found.help or "")
+    assert findings(stated(f"surrogate {surrogate} penalty k2(log_ratio)"), "FIB614") == []

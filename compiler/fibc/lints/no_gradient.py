@@ -41,9 +41,16 @@ objective o {
 @lint(RULE)
 def no_gradient(facts: Facts) -> Iterator[Finding]:
     dropped = facts.forms[linear.gated(facts.program)] == {} and facts.objective.plain
-    if dropped or facts.program.objective not in differentiable(facts.program):
+    if dropped:
         yield Finding(
             facts.objective.span,
             "every gate drops its input, so the loss has no gradient",
             "gate at least one level with something else than `drop`",
+        )
+    elif facts.program.objective not in differentiable(facts.program):
+        yield Finding(
+            facts.objective.span,
+            "nothing that is added up has a gradient, so the loss has none",
+            "let something of the policy stand outside of `stopgrad`, and behind gates that do not "
+            "all `drop`",
         )

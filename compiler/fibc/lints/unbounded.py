@@ -47,11 +47,14 @@ def unbounded(facts: Facts) -> Iterator[Finding]:
     if any(gate.rule.neighbours for gate in gates.values()):
         return
     if facts.ranges.factor[0].high == float("inf"):
-        passing = [(n, g) for n, g in gates.items() if shape(g.rule).identity]
+        # Where nothing is gated by a statement of its own, there is none to point at.
+        whole = facts.objective.span
+        passing = [(n, g) for n, g in gates.items() if shape(g.rule).identity and g.span != whole]
         labels = tuple(Label(g.span, f"lets `{n}` through") for n, g in passing)
+        mend, what = "give every level that matters a bound", what_bounds(facts)
         yield Finding(
-            facts.objective.span,
-            f"{what_bounds(facts)} has no upper bound where the advantage is >= 0",
-            "give every level that matters a bound",
+            whole,
+            f"{what} has no upper bound where the advantage is >= 0",
+            mend if what == "G" else f"hold it by `min`, `clip` or `truncate`, or {mend}",
             labels,
         )

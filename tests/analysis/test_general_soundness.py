@@ -29,7 +29,7 @@ from fibdsl.resources import shipped_specs
 from fibdsl.source import Source
 from tests.analysis import general_checks as checks
 from tests.analysis.general_cases import flat, random_spec, random_tensors
-from tests.analysis.general_checks import ByNumpy, ByReference, Subject, Values
+from tests.analysis.general_subjects import ByNumpy, ByReference, Subject, Values
 from tests.analysis.random_cases import split_in_two
 from tests.meaning.batches import Tensors
 from tests.property.gate_draws import GateDraws

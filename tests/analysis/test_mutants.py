@@ -59,7 +59,7 @@ def test_a_slip_in_the_table_of_gates(mutant: TableMutant, monkeypatch: pytest.M
     assert bool(found) == bool(mutant.codes)
 
 
-UNCAUGHT = 35
+UNCAUGHT = 36
 """Mutants that are other objectives a person may mean; each says why where it stands."""
 
 

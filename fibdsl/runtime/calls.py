@@ -301,7 +301,8 @@ def _nothing(
     offsets = None if cu_seqlens is None else mask.new_tensor([0, 1], dtype=torch.int64)
     # Of as many dimensions as they had: with others it would be another graph.
     ids = {
-        name: mask.new_zeros((1,) * max(1, torch.as_tensor(given).dim()), dtype=torch.int64)
+        name: mask.new_zeros((1,) * max(1, given.dim()), dtype=torch.int64)
         for name, given in (keys or {}).items()
+        if isinstance(given, Tensor)
     }
     return token, old, advantage, mask, ids, offsets

@@ -25,7 +25,7 @@ from fibdsl.runtime.levels import (
 )
 from fibdsl.runtime.numerics import compute_dtype, kept
 from fibdsl.runtime.ranks import Ranks
-from fibdsl.runtime.sharing import Cellular, SharedCells, Sharing, cells_of
+from fibdsl.runtime.sharing import Numbering, SharedCells, Sharing, numbering
 
 Sums = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """The sums at shared levels, in the order they are made: those of the loss, those of metrics."""
@@ -112,10 +112,10 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
         logp, old_logp, advantages = map(layout.take, (logp, old_logp, advantages))
         tensors = {name: layout.take(tensor) for name, tensor in tensors.items()}
         mask = layout.take(mask) & layout.inside()
-    where = cells_of(
+    numbers = numbering(
         objective, setup.sharing, given.ids, mask, layout, n_rows, setup.ranks, given.cells, checks
     )
-    levels = _levels(setup, rows, logp.shape[0], n_rows, where)
+    levels = _levels(setup, rows, logp.shape[0], n_rows, numbers)
 
     dtype = compute_dtype(logp.dtype)
     weight = mask.to(dtype)
@@ -160,7 +160,7 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
     if layout is not None:
         grad = kept(grad).reshape(-1)[layout.position]
     sums = (tuple(held[0]), tuple(held[1]))
-    cells = where.shared if setup.keep else None
+    cells = numbers.shared if setup.keep else None
     return Outputs(grad.to(result), loss, metrics, checks.conditions, failed, sums, cells)
 
 
@@ -193,12 +193,12 @@ def _levels(
     rows: Rows | Blocks,
     lines: int,
     n_rows: int,
-    where: Cellular,
+    numbers: Numbering,
 ) -> Levels:
     """For each level, how the next finer one sums into it."""
     ranks, sharing, chain = setup.ranks, setup.sharing, setup.objective.levels
     levels: dict[str, Level] = {"token": Tokens(lines, ranks)}
-    keyed, sizes = iter(where.parents), iter(where.sizes)
+    keyed, sizes = iter(numbers.parents), iter(numbers.sizes)
 
     def between(own: Cells | Pieces) -> Level:
         return own if ranks is None else Exchanged(own, ranks)

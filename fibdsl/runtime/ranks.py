@@ -54,7 +54,7 @@ class Ranks:
         lengths = self._all(own)
         most = int(lengths.sum(1).max().clamp(min=1))
         together = torch.cat([*values])
-        torch._check(most >= together.numel())
+        torch._check(most >= together.numel())  # type: ignore[no-untyped-call]
         padded = torch.cat([together, together.new_zeros(most - together.numel())])
         place = torch.arange(most, device=padded.device)
         ends = lengths.cumsum(1)

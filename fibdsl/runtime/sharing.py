@@ -7,6 +7,7 @@ it runs, so arrays of shared cells have sizes that the compiler knows nothing of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ class SharedCells(NamedTuple):
     ids: tuple[Tensor, ...]
 
 
-class Cellular(NamedTuple):
+class Numbering(NamedTuple):
     """Where everything is in one batch.
 
     Attributes:
@@ -106,7 +107,7 @@ class _Unit(NamedTuple):
     valid: Tensor
 
 
-def cells_of(
+def numbering(
     objective: Objective,
     sharing: Sharing,
     ids: Mapping[str, Tensor],
@@ -116,7 +117,7 @@ def cells_of(
     ranks: Ranks | None,
     earlier: SharedCells | None,
     checks: Checks,
-) -> Cellular:
+) -> Numbering:
     """Numbers the cells of a batch, those of shared levels alike on every rank.
 
     Args:
@@ -153,7 +154,7 @@ def cells_of(
     lowest = numbers[:1] if units else ()
     sizes = tuple(_size(table) for table in (tables if earlier is None else earlier.ids))
     last = numbers[len(units) :]
-    return Cellular((*parents, *lowest, *above, *last), sizes, shared)
+    return Numbering((*parents, *lowest, *above, *last), sizes, shared)
 
 
 def _within(units: Sequence[_Unit], inner: int, ranks: Ranks | None) -> list[_Unit]:
@@ -183,7 +184,7 @@ def _numbered(
 
 def _size(table: Tensor) -> int:
     """How many cells a level with these ids has, at least one."""
-    size: int = torch.sym_max(table.numel(), 1)
+    size: int = torch.sym_max(table.numel(), 1)  # type: ignore[no-untyped-call]
     return size
 
 
@@ -196,21 +197,19 @@ def _parents(
 ) -> tuple[Tensor, ...]:
     """For each unit but the first the cell that each cell of the one before is in, from all who
     have a part of it. Checks that it is one."""
-    if len(units) < 2:
+    pairs = list(zip(pairwise(units), pairwise(numbers), strict=False))
+    if not pairs:
         return ()
-    pairs = list(zip(numbers, numbers[1:], strict=False))[: len(units) - 1]
-    sizes = [_size(table) for table in tables[: len(units) - 1]]
+    sizes = [_size(table) for table in tables[: len(pairs)]]
     parents = []
-    for (own, cell), size, unit in zip(pairs, sizes, units, strict=False):
-        candidate = torch.where(unit.valid, cell, -1).reshape(-1)
+    for ((finer, _), (own, cell)), size in zip(pairs, sizes, strict=True):
+        candidate = torch.where(finer.valid, cell, -1).reshape(-1)
         start = candidate.new_full((size,), -1)
         parents.append(start.scatter_reduce(0, own.reshape(-1), candidate, "amax"))
     if ranks is not None:
-        parents = list(ranks.largest(torch.cat(parents)).split(sizes))
+        parents = list(torch.split(ranks.largest(torch.cat(parents)), sizes))
     parents = [parent.clamp(min=0) for parent in parents]
-    for finer, coarser, (own, cell), parent in zip(
-        units, units[1:], pairs, parents, strict=False
-    ):
+    for ((finer, coarser), (own, cell)), parent in zip(pairs, parents, strict=True):
         checks.require(
             ((parent[own] == cell) | ~finer.valid).all(),
             f"{coarser.what} (level '{coarser.name}') splits a cell of level '{finer.name}': two "

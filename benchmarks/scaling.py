@@ -52,36 +52,39 @@ class Collective(NamedTuple):
 
 
 def _called(loss_fn: Any, tensors: Sequence[torch.Tensor], keys: dict[str, torch.Tensor]) -> Any:
-    """A call before its graph runs: arguments checked, ids exchanged."""
+    """A call before its graph runs: arguments checked, and agreed upon."""
     logp, old_logp, advantages, mask = tensors
     arguments = Arguments(logp, old_logp, advantages, mask, keys, None, None, {}, None)
     return loss_fn.calls.call(lambda: None, arguments)
 
 
-def prelude(ranks: int, ids: Sequence[float], cells: Sequence[float]) -> list[Collective]:
-    """What is exchanged before the graph.
+def prelude(ranks: int) -> list[Collective]:
+    """What is exchanged before the graph."""
+    return [Collective("all_gather", "agreement on the arguments", 1, 8 * 7 * ranks)]
+
+
+def numbering(ranks: int, ids: float, cells: Sequence[float]) -> list[Collective]:
+    """What the graph exchanges to number the cells of shared levels.
 
     Args:
-        ids: for each shared level, finest first, the most different ids that a rank has of it.
-        cells: their cells on all ranks together.
+        ids: the most different ids that a rank has, of all shared levels together.
+        cells: for each shared level, finest first, its cells on all ranks together.
     """
-    out = [Collective("all_gather", "agreement on the arguments", 1, 8 * 6 * ranks)]
-    for index, own in enumerate(ids):
-        out.append(Collective("all_gather", "numbers of ids", 1, 8 * ranks))
-        out.append(Collective("all_gather", "ids", 1, 8 * ranks * own))
-        if index:
-            out.append(Collective("all_reduce", "coarser cells", 1, 8 * cells[index - 1]))
-            out.append(Collective("all_gather", "agreement on them", 1, 8 * ranks))
-    return out
+    return [
+        Collective("all_gather", "numbers of ids", 1, 8 * ranks * len(cells)),
+        Collective("all_gather", "ids", 1, 8 * ranks * ids),
+        Collective("all_reduce", "coarser cells", 1, 8 * sum(cells[:-1])),
+    ]
 
 
-def graph(cells: float, metrics: int, width: int = 4) -> list[Collective]:
-    """What the graph of `fiberpo_domain` exchanges, with trajectories whole and `cells` groups."""
+def sums(cells: float, metrics: int, width: int = 4) -> list[Collective]:
+    """What else the graph of `fiberpo_domain` exchanges, with trajectories whole and `cells`
+    groups."""
     return [
         Collective("all_reduce", "sums and counts of groups", 1, 3 * width * cells),
         Collective("all_reduce", "derivatives of groups", 1, 3 * width * cells),
         Collective("all_reduce", "loss, number of trajectories", 2, 2 * width),
-        Collective("all_reduce", "metrics", 1, 2 * width * metrics),
+        Collective("all_reduce", "metrics and mistakes", 1, (2 * metrics + 1) * width),
     ]
 
 
@@ -135,7 +138,7 @@ def counted(rank: int, ranks: int, out: str) -> None:
         return call
 
     originals = dist.all_reduce, dist.all_gather
-    most = torch.tensor([len(torch.unique(keys[name])) for name in ("uid", "data_source")])
+    most = torch.tensor(sum(len(torch.unique(keys[name])) for name in ("uid", "data_source")))
     dist.all_reduce(most, op=dist.ReduceOp.MAX)
     loss_fn = _loss(backend=None, group=True)
     dist.all_reduce = wrapped("all_reduce", lambda x, *_: x.nbytes)
@@ -149,9 +152,10 @@ def counted(rank: int, ranks: int, out: str) -> None:
     finally:
         dist.all_reduce, dist.all_gather = originals
     groups = rows // COMPLETIONS
-    model = prelude(ranks, most.tolist(), [groups, DOMAINS])
+    model = prelude(ranks)
     assert _sums(before) == _model(model), (before, model)
-    model = graph(groups, len(loss_fn.objective.metrics))
+    model = numbering(ranks, most.item(), [groups, DOMAINS])
+    model += sums(groups, len(loss_fn.objective.metrics))
     assert _sums(inside) == _model(model), (inside, model)
 
     nodes: collections.Counter[str] = collections.Counter()
@@ -161,13 +165,12 @@ def counted(rank: int, ranks: int, out: str) -> None:
         return module.forward
 
     _loss(backend=aot_autograd(fw_compiler=count), group=True)(*tensors, keys)
-    found = sum(n for name, n in nodes.items() if "c10d_functional.all_reduce" in name)
+    found = sum(n for name, n in nodes.items() if "c10d_functional.all_" in name)
     assert found == len(inside), (found, len(inside))
     if rank == 0:
         said = {
             "prelude": [list(item) for item in before],
             "graph": [list(item) for item in inside],
-            "all_reduce nodes": found,
             "metrics": len(loss_fn.objective.metrics),
         }
         Path(out, "counted.json").write_text(json.dumps(said), encoding="utf-8")
@@ -258,10 +261,9 @@ def computed(metrics: int, hop: float, bandwidth: float) -> list[dict[str, float
     ):  # fmt: skip
         groups = rows / COMPLETIONS
         own = min(math.ceil(rows / ranks), groups)
-        before = prelude(ranks, (own, DOMAINS), (groups, DOMAINS))
-        inside = graph(groups, metrics)
+        ids = prelude(ranks) + numbering(ranks, own + DOMAINS, (groups, DOMAINS))
         line: dict[str, float] = {"rows": rows, "ranks": ranks, "groups": groups}
-        for name, part in (("prelude", before), ("graph", inside)):
+        for name, part in (("ids", ids), ("sums", sums(groups, metrics))):
             line[f"{name} MB"] = sum(c.result for c in part) / 1e6
             for way, tree in (("ring", False), ("tree", True)):
                 spent = sum(seconds(c, ranks, hop, bandwidth, tree) for c in part)
@@ -270,7 +272,7 @@ def computed(metrics: int, hop: float, bandwidth: float) -> list[dict[str, float
     return lines
 
 
-def numbering(ids: int) -> float:
+def sorting(ids: int) -> float:
     """Milliseconds of sorting the gathered ids of 1M rows, which every rank does (measured)."""
     gathered = torch.randint(0, ids // COMPLETIONS, (ids,))
     times = []
@@ -290,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spawn(counted, (2, out), 2)  # type: ignore[no-untyped-call]
         counts = json.loads(Path(out, "counted.json").read_text(encoding="utf-8"))
     print(f"counted: {len(counts['prelude'])} exchanges before the graph,", end=" ")
-    print(f"{counts['all_reduce nodes']} all_reduces in it")
+    print(f"{len(counts['graph'])} in it")
     if options.count:
         return 0
     lines: list[dict[str, Any]] = []
@@ -312,17 +314,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     table = computed(counts["metrics"], options.hop * 1e-6, options.bandwidth * 1e9)
     print(f"\ncomputed, ms (ring / tree): {options.hop} us a hop, {options.bandwidth} GB/s a rank")
-    print(f"{'rows':>10}{'ranks':>8}{'prelude MB':>12}{'graph MB':>10}{'prelude':>18}{'graph':>18}")
+    print(f"{'rows':>10}{'ranks':>8}{'ids MB':>12}{'sums MB':>10}{'ids':>18}{'sums':>18}")
     for row in table:
         print(
             f"{row['rows']:>10,}{row['ranks']:>8,}"
-            f"{row['prelude MB']:>12.3f}{row['graph MB']:>10.3f}"
+            f"{row['ids MB']:>12.3f}{row['sums MB']:>10.3f}"
             + "".join(
                 f"{row[f'{part} ms, ring']:>9.1f} /{row[f'{part} ms, tree']:>7.1f}"
-                for part in ("prelude", "graph")
+                for part in ("ids", "sums")
             )
         )
-    sort = numbering(1_000_000)
+    sort = sorting(1_000_000)
     print(f"\nmeasured: sorting the ids of 1M rows, once a shared level, {sort:.1f} ms")
     document = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

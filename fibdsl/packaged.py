@@ -236,9 +236,7 @@ class _Package(Graphs):
         leaves = tree_leaves(tensors(self.objective, logp, given))
         flat = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         grad, loss, metrics, *found = self._runner(logp.device).boxed_run(flat)
-        return Outputs(
-            grad, loss, metrics, dict(zip(contents.checks, found, strict=True)), ((), ())
-        )
+        return Outputs(grad, loss, metrics, dict(zip(contents.checks, found, strict=True)))
 
     def _runner(self, device: torch.device) -> Any:
         """The package, loaded once a device."""

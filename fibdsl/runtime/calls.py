@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fibdsl.runtime.cells import Budgets, given_budget, said_budgets
-from fibdsl.runtime.checks import Checks, binary, check_tokens, raise_for
+from fibdsl.runtime.checks import check_tokens
 from fibdsl.runtime.contract import Objective
 from fibdsl.runtime.graphs import Graph
 from fibdsl.runtime.joint import Inputs, Sums
@@ -21,15 +21,7 @@ from fibdsl.runtime.naming import CellNames, cell_ids
 from fibdsl.runtime.numerics import compute_dtype
 from fibdsl.runtime.params import Params
 from fibdsl.runtime.ranks import Ranks
-from fibdsl.runtime.sharing import (
-    OwnCells,
-    SharedCells,
-    in_pieces,
-    numbered,
-    numbered_as,
-    own_cells,
-    sharing_of,
-)
+from fibdsl.runtime.sharing import TRAJECTORY_KEY, in_pieces, piece_ids, sharing_of
 from fibdsl.runtime.weights import Aggregates
 
 
@@ -57,7 +49,6 @@ class Call(NamedTuple):
     graph: Graph
     logp: Tensor
     given: Inputs
-    cells: SharedCells | None
 
 
 class Calls:
@@ -96,7 +87,7 @@ class Calls:
         keep: bool = False,
         earlier: Aggregates | None = None,
     ) -> Call:
-        """Checks the arguments, on all ranks together, and numbers the cells that are shared.
+        """Checks the arguments, on all ranks together, and puts them as the graph takes them.
 
         Args:
             refuse: raises where such a call would be of another objective.
@@ -110,13 +101,11 @@ class Calls:
         objective, ranks = self.objective, None if earlier is not None else self.ranks
         several = ranks is not None or keep or earlier is not None
         keys = keys or {}
-        together = several or in_pieces(objective, keys)
         error: Exception | None = None
         facts = (0,) * len(_COMMON)
         ids: dict[str, Tensor] = {}
         said: tuple[str, ...] = ()
         own_budgets: dict[str, Tensor] = {}
-        own: OwnCells | None = None
         extra: dict[str, Tensor] = {}
         try:
             refuse()
@@ -140,28 +129,19 @@ class Calls:
                 level: given_budget(objective, level, budget, rows, logp, layout)
                 for level, budget in own_budgets.items()
             }
-            if together:
-                checks = Checks()
-                mask = binary(mask, checks)
-                raise_for(checks.conditions)
-                own = own_cells(objective, keys, mask, layout, rows, several)
-                if (keep or earlier is not None) and in_pieces(objective, keys):
+            ids = raw_ids(objective.levels, keys, rows, mask, layout)
+            if in_pieces(objective, keys):
+                if keep or earlier is not None:
                     raise ValueError("aggregates are not kept for pieces of trajectories")
+                ids[TRAJECTORY_KEY] = piece_ids(keys, rows, mask, layout)
+            if ranks is not None:
                 facts = self._common(logp, old_logp, advantages, keys, said)
-            if self._by_names(said) or not together:
-                ids = raw_ids(objective.levels, keys, rows, mask, layout)
-                if together:
-                    ids = {level: ids[level] for level in self._by_names(said)}
         except Exception as found:  # of any kind: other ranks must not wait for this one
             error = found
         if ranks is not None:
             ranks.agree(error, facts, _COMMON)
         elif error is not None:
             raise error
-        cells: SharedCells | None = None
-        if own is not None:
-            cells = numbered(own, ranks) if earlier is None else numbered_as(own, earlier.cells)
-        sharing = cells.sharing if cells is not None else sharing_of(objective, keys, several)
         if len({t.dtype for t in (logp, old_logp, advantages, *extra.values())}) > 1:
             # Mixed types would each be a graph of their own.
             dtype = _promoted(logp, old_logp, advantages, *extra.values())
@@ -184,9 +164,8 @@ class Calls:
             self.params.vector(logp.device),
             normalizer,
             ids,
-            cells.parents if cells is not None else None,
-            cells.sizes if cells is not None else (),
             layout,
+            None if earlier is None else earlier.cells,
             sums,
             {name: t.detach().contiguous() for name, t in extra.items()},
             Budgets(
@@ -197,8 +176,8 @@ class Calls:
                 },
             ),
         )
-        graph = Graph(sharing, keep, earlier is not None, said)
-        return Call(graph, logp, given, cells)
+        sharing = sharing_of(objective, keys, several)
+        return Call(Graph(sharing, keep, earlier is not None, said), logp, given)
 
     def _extra(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         """The tensors that the objective looks at besides those of every batch."""
@@ -319,6 +298,11 @@ def _nothing(
     shape = (1,) if cu_seqlens is not None else (1, 1)
     token, old, advantage = (t.new_zeros(shape) for t in (logp, old_logp, advantages))
     mask = torch.zeros(shape, dtype=torch.bool, device=logp.device)
-    ids = torch.zeros(1, dtype=torch.int64, device=logp.device)
-    offsets = None if cu_seqlens is None else ids.new_tensor([0, 1])
-    return token, old, advantage, mask, dict.fromkeys(keys or {}, ids), offsets
+    offsets = None if cu_seqlens is None else mask.new_tensor([0, 1], dtype=torch.int64)
+    # Of as many dimensions as they had: with others it would be another graph.
+    ids = {
+        name: mask.new_zeros((1,) * max(1, given.dim()), dtype=torch.int64)
+        for name, given in (keys or {}).items()
+        if isinstance(given, Tensor)
+    }
+    return token, old, advantage, mask, ids, offsets

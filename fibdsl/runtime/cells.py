@@ -13,7 +13,6 @@ from fibdsl.runtime.contract import CellBudgets, Objective
 from fibdsl.runtime.layouts import BlockLayout, padded_to_block
 from fibdsl.runtime.levels import Level
 from fibdsl.runtime.naming import no_budgets, not_said, said_twice
-from fibdsl.runtime.ranks import Ranks
 
 
 class Budgets(NamedTuple):
@@ -94,7 +93,6 @@ def token_budgets(
     mask: Tensor,
     layout: BlockLayout | None,
     levels: Mapping[str, Level],
-    ranks: Ranks | None,
     checks: Checks,
 ) -> dict[str, Tensor]:
     """By level the budget of the cell that each token is in, (lines, width); 0 under the mask.
@@ -107,8 +105,7 @@ def token_budgets(
 
     def hold(wrong: Tensor, message: str) -> None:
         # As sums of lines, which other sums of lines are computed along with.
-        count = torch.where(mask & wrong, 1.0, 0.0).sum(-1).sum()
-        checks.require((count if ranks is None else ranks.reduced(count)) == 0, message)
+        checks.require(torch.where(mask & wrong, 1.0, 0.0).sum(-1).sum() == 0, message)
 
     found = {}
     for level, budget in objective.budgets.items():

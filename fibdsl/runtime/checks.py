@@ -81,11 +81,21 @@ class Checks:
     def require(self, condition: Tensor, message: str) -> None:
         self.conditions[message] = condition
 
+    def failed(self, like: Tensor) -> Tensor:
+        """1 if a condition does not hold, else 0; of the type of `like`, 0-dim."""
+        holds = [condition.to(like.dtype) for condition in self.conditions.values()]
+        return 1 - torch.stack(holds).amin() if holds else like.new_zeros(())
+
 
 def raise_for(conditions: dict[str, Tensor]) -> None:
     """Raises ValueError for the first condition that does not hold (as `require`)."""
     for message, condition in conditions.items():
         require(condition, message)
+
+
+def error_of(conditions: dict[str, Tensor]) -> ValueError | None:
+    """The error for the first condition that does not hold, if any; waits for the device."""
+    return next((ValueError(said) for said, holds in conditions.items() if not bool(holds)), None)
 
 
 def binary(mask: Tensor, checks: Checks) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.fx.experimental._config
 from torch import Tensor
 
-from fibdsl.runtime.checks import raise_for
+from fibdsl.runtime.checks import error_of, raise_for
 from fibdsl.runtime.contract import Objective
 from fibdsl.runtime.joint import Inputs, Outputs, Setup, joint
 from fibdsl.runtime.layouts import BLOCK
@@ -62,6 +62,19 @@ def expect_large(logp: Tensor, given: Inputs) -> None:
         for dim, size in hints.items():
             if dim < tensor.dim() and tensor.shape[dim] < size:
                 torch._dynamo.mark_dynamic(tensor, dim, hint_override=size)
+
+
+@contextlib.contextmanager
+def unknown_sizes() -> Iterator[None]:
+    """Graphs may count what they are given: shared cells are as many as there are different ids."""
+    config: Any = torch._dynamo.config
+    before = config.capture_scalar_outputs, config.capture_dynamic_output_shape_ops
+    # By hand, as above.
+    config.capture_scalar_outputs, config.capture_dynamic_output_shape_ops = True, True
+    try:
+        yield
+    finally:
+        config.capture_scalar_outputs, config.capture_dynamic_output_shape_ops = before
 
 
 class Graph(NamedTuple):
@@ -121,13 +134,16 @@ class Graphs:
         function = self.function(graph)
         logp = logp.detach().contiguous()
         kind = graph, logp.dtype, logp.device
-        if self.backend is not None and given.parents is None and kind not in self._hinted:
-            # Cells numbered before the graph have sizes of their own, which hints would contradict.
+        if self.backend is not None and kind not in self._hinted:
             self._hinted.add(kind)
             expect_large(logp, given)
-        with torch.no_grad(), without_autocast(logp.device), any_size():
+        counting = contextlib.nullcontext() if self.backend is None else unknown_sizes()
+        with torch.no_grad(), without_autocast(logp.device), any_size(), counting:
             out = function(logp, given)
-        raise_for(out.checks)
+        if out.failed is None:
+            raise_for(out.checks)
+        elif self.ranks is not None and bool(out.failed):
+            self.ranks.agree(error_of(out.checks))
         return out
 
 

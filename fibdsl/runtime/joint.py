@@ -10,7 +10,7 @@ from torch import Tensor
 from fibdsl.runtime.cells import Budgets, token_budgets
 from fibdsl.runtime.checks import Checks, binary
 from fibdsl.runtime.contract import Objective
-from fibdsl.runtime.layouts import BlockLayout, parent_cells
+from fibdsl.runtime.layouts import BlockLayout
 from fibdsl.runtime.levels import (
     Blocks,
     Cells,
@@ -25,7 +25,7 @@ from fibdsl.runtime.levels import (
 )
 from fibdsl.runtime.numerics import compute_dtype, kept
 from fibdsl.runtime.ranks import Ranks
-from fibdsl.runtime.sharing import Sharing
+from fibdsl.runtime.sharing import Numbering, SharedCells, Sharing, numbering
 
 Sums = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """The sums at shared levels, in the order they are made: those of the loss, those of metrics."""
@@ -52,11 +52,9 @@ class Inputs(NamedTuple):
     """The tensors of a call besides logp.
 
     Attributes:
-        ids: the ids of the keyed levels, by level, to be numbered in the graph; where cells were
-            numbered before, those of levels with budgets by name.
-        parents, sizes: as in `SharedCells`, of cells that were; None where they were not.
+        ids: the ids of the keyed levels, by level, and of trajectories in pieces.
         layout: of packed tokens, which row each is in.
-        earlier: sums of an earlier pass.
+        cells, earlier: the shared cells of an earlier pass, and their sums.
         tensors: what else the objective reads of each token, by name.
         budgets: what there is to know of budgets of cells.
     """
@@ -67,9 +65,8 @@ class Inputs(NamedTuple):
     params: Tensor
     normalizer: Tensor
     ids: dict[str, Tensor]
-    parents: tuple[Tensor, ...] | None
-    sizes: tuple[Tensor, ...]
     layout: BlockLayout | None
+    cells: SharedCells | None
     earlier: Sums | None
     tensors: dict[str, Tensor]
     budgets: Budgets
@@ -84,14 +81,18 @@ class Outputs(NamedTuple):
         loss: 0-dim.
         metrics: (M,), in the order of `wanted`.
         checks: conditions on the batch, by what is wrong where one does not hold.
+        failed: on how many ranks one does not, 0-dim; None where no rank waits for another.
         sums: those kept.
+        cells: the shared cells that they are of.
     """
 
     grad: Tensor
     loss: Tensor
     metrics: Tensor
     checks: dict[str, Tensor]
-    sums: Sums
+    failed: Tensor | None = None
+    sums: Sums = ((), ())
+    cells: SharedCells | None = None
 
 
 def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
@@ -111,10 +112,10 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
         logp, old_logp, advantages = map(layout.take, (logp, old_logp, advantages))
         tensors = {name: layout.take(tensor) for name, tensor in tensors.items()}
         mask = layout.take(mask) & layout.inside()
-    parents = given.parents
-    if parents is None:
-        parents = parent_cells(objective.levels, given.ids, mask, layout, n_rows, checks)
-    levels = _levels(setup, rows, logp.shape[0], n_rows, parents, given.sizes)
+    numbers = numbering(
+        objective, setup.sharing, given.ids, mask, layout, n_rows, setup.ranks, given.cells, checks
+    )
+    levels = _levels(setup, rows, logp.shape[0], n_rows, numbers)
 
     dtype = compute_dtype(logp.dtype)
     weight = mask.to(dtype)
@@ -135,7 +136,6 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
         mask,
         layout,
         levels.levels,
-        setup.ranks,
         checks,
     )
     tensors |= {f"budget of {level}": budget for level, budget in budgets.items()}
@@ -144,7 +144,7 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
     earlier = given.earlier
     here = levels.named(held[0] if setup.keep else None, earlier and earlier[0])
     loss, grad, values = objective.loss(x, advantages, weight, params, here, normalizer, tensors)
-    metrics = loss.new_zeros(0)
+    counted = loss.new_zeros((2, 0))
     if setup.wanted or setup.keep:
         here = levels.named(held[1] if setup.keep else None, earlier and earlier[1])
         measured = objective.measure(
@@ -152,13 +152,16 @@ def joint(setup: Setup, logp: Tensor, given: Inputs) -> Outputs:
         )
         if setup.wanted:
             counted = summed(*measured, setup.wanted)
-            if setup.ranks is not None:
-                counted = setup.ranks.reduced(counted)
-            metrics = counted[0] / counted[1].clamp(min=1)
+    failed: Tensor | None = None
+    if setup.ranks is not None:
+        # One exchange, for metrics and mistakes.
+        counted, failed = setup.ranks.reduced_with(counted, checks.failed(loss))
+    metrics = counted[0] / counted[1].clamp(min=1)
     if layout is not None:
         grad = kept(grad).reshape(-1)[layout.position]
     sums = (tuple(held[0]), tuple(held[1]))
-    return Outputs(grad.to(result), loss, metrics, checks.conditions, sums)
+    cells = numbers.shared if setup.keep else None
+    return Outputs(grad.to(result), loss, metrics, checks.conditions, failed, sums, cells)
 
 
 class Levels:
@@ -190,13 +193,12 @@ def _levels(
     rows: Rows | Blocks,
     lines: int,
     n_rows: int,
-    parents: tuple[Tensor, ...],
-    sizes: tuple[Tensor, ...],
+    numbers: Numbering,
 ) -> Levels:
     """For each level, how the next finer one sums into it."""
     ranks, sharing, chain = setup.ranks, setup.sharing, setup.objective.levels
     levels: dict[str, Level] = {"token": Tokens(lines, ranks)}
-    keyed, lengths = iter(parents), iter(sizes)
+    keyed, sizes = iter(numbers.parents), iter(numbers.sizes)
 
     def between(own: Cells | Pieces) -> Level:
         return own if ranks is None else Exchanged(own, ranks)
@@ -204,10 +206,10 @@ def _levels(
     for index, (name, _) in enumerate(chain):
         direct = name == "trajectory" and index == 0
         if index == sharing.first:
-            cells = Cells(next(keyed), next(lengths).numel())
+            cells = Cells(next(keyed), next(sizes))
             levels[name] = between(Pieces(rows, cells) if direct else cells)
         elif index > sharing.first:
-            levels[name] = Cells(next(keyed), next(lengths).numel(), ranks, shared=True)
+            levels[name] = Cells(next(keyed), next(sizes), ranks, shared=True)
         elif direct:
             levels[name] = rows
         else:
@@ -216,7 +218,7 @@ def _levels(
             size = n_rows if name == "trajectory" else parent.numel()
             levels[name] = Cells(parent, size, ranks)
     if sharing.beside:
-        pieces = Pieces(rows, Cells(next(keyed), next(lengths).numel()))
+        pieces = Pieces(rows, Cells(next(keyed), next(sizes)))
         levels["trajectory"] = between(pieces)
     levels.setdefault("trajectory", rows)
     return Levels(levels, {name for name, _ in chain[sharing.first :]})

@@ -294,8 +294,8 @@ class FusedLoss(torch.nn.Module):
         if stale:
             named["approximate/stale"] = torch.ones_like(out.loss)
         kept = None
-        if keep_aggregates and call.cells is not None:
-            kept = Aggregates(self.objective.semantic_hash, call.cells, out.sums)
+        if out.cells is not None:
+            kept = Aggregates(self.objective.semantic_hash, out.cells, out.sums)
         grad = out.grad if logp.numel() else out.grad.new_zeros(logp.shape)
         scale = self.calls.scale
         weights = grad * scale if scale != 1.0 else grad

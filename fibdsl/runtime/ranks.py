@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,50 @@ class Ranks:
         summed = x.contiguous().clone()
         torch.distributed.all_reduce(summed, group=self.group)
         return summed
+
+    def reduced_with(self, x: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+        """`reduced` of values of any shape and of one number (0-dim), in one exchange."""
+        together = self.reduced(torch.cat([x.reshape(-1), number.reshape(1)]))
+        return together[:-1].reshape(x.shape), together[-1]
+
+    def largest(self, values: Tensor) -> Tensor:
+        """The element-wise maximum over ranks; inside a compiled graph too."""
+        if torch.compiler.is_compiling():
+            ops = torch.ops._c10d_functional
+            own = values.reshape(-1).neg().neg()  # as in `reduced`
+            largest: Tensor = ops.wait_tensor(ops.all_reduce(own, "max", self.name))
+            return largest.reshape(values.shape)
+        values = values.clone()
+        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX, group=self.group)
+        return values
+
+    def gathered(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Of several 1-d integer tensors of any lengths those of all ranks, one after the other;
+        inside a compiled graph too."""
+        own = torch.cat([v.new_full((1,), v.numel()) for v in values])
+        lengths = self._all(own)
+        most = int(lengths.sum(1).max().clamp(min=1))
+        together = torch.cat([*values])
+        torch._check(most >= together.numel())  # type: ignore[no-untyped-call]
+        padded = torch.cat([together, together.new_zeros(most - together.numel())])
+        place = torch.arange(most, device=padded.device)
+        ends = lengths.cumsum(1)
+        table = self._all(padded)
+        return [
+            table[(place >= (end - length)[:, None]) & (place < end[:, None])]
+            for end, length in zip(ends.unbind(1), lengths.unbind(1), strict=True)
+        ]
+
+    def _all(self, values: Tensor) -> Tensor:
+        """The values (n,) of all ranks, of one length, (ranks, n)."""
+        if torch.compiler.is_compiling():
+            ops = torch.ops._c10d_functional
+            everyone = ops.all_gather_into_tensor(values, self.size, self.name)
+            gathered: Tensor = ops.wait_tensor(everyone)
+            return gathered.view(self.size, values.numel())
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        torch.distributed.all_gather(parts, values, group=self.group)
+        return torch.stack(parts)
 
     # --- outside the graph ----------------------------------------------------------------------
 
@@ -61,29 +106,6 @@ class Ranks:
                     f"the ranks differ in {name}; every rank of a process group calls the same "
                     "loss with the same parameters and types"
                 )
-
-    def gathered(self, values: Tensor) -> Tensor:
-        """The 1-d integer tensors of all ranks, of any lengths, one after the other."""
-        length = torch.tensor([values.numel()], dtype=torch.int64, device=values.device)
-        lengths = [torch.empty_like(length) for _ in range(self.size)]
-        torch.distributed.all_gather(lengths, length, group=self.group)
-        counts = [int(n) for n in lengths]
-        padded = values.new_zeros(max(1, *counts))
-        padded[: values.numel()] = values
-        parts = [torch.empty_like(padded) for _ in counts]
-        torch.distributed.all_gather(parts, padded, group=self.group)
-        return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
-
-    def largest(self, values: Tensor) -> Tensor:
-        """The element-wise maximum over ranks; inside a compiled graph too."""
-        if torch.compiler.is_compiling():
-            ops = torch.ops._c10d_functional
-            own = values.reshape(-1).neg().neg()  # as in `reduced`
-            largest: Tensor = ops.wait_tensor(ops.all_reduce(own, "max", self.name))
-            return largest.reshape(values.shape)
-        values = values.clone()
-        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX, group=self.group)
-        return values
 
     @property
     def device(self) -> torch.device:

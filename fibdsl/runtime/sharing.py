@@ -1,28 +1,21 @@
 """Cells that no row, call or rank holds whole: numbered alike by everyone who has a part of them.
 
-Runs outside the graph. With several ranks it exchanges the ids, once a call; what is wrong on one
-rank is an error on all of them, so that none waits for another.
+Part of the graph, which with several ranks exchanges the ids. How many there are is known only when
+it runs, so arrays of shared cells have sizes that the compiler knows nothing of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fibdsl.runtime.checks import Checks, raise_for, require
+from fibdsl.runtime.checks import Checks
 from fibdsl.runtime.contract import Objective
-from fibdsl.runtime.layouts import (
-    BlockLayout,
-    level_ids,
-    of_units,
-    padded_to_block,
-    parent_cells,
-    raw_ids,
-    row_any,
-)
+from fibdsl.runtime.layouts import BlockLayout, level_ids, of_units, parent_cells, row_any
 from fibdsl.runtime.ranks import Ranks
 
 TRAJECTORY_KEY = "trajectory"
@@ -43,21 +36,31 @@ class Sharing(NamedTuple):
 
 
 class SharedCells(NamedTuple):
-    """The ids of one batch.
+    """The cells of one batch, as a later pass over parts of it needs them.
 
     Attributes:
-        sharing: which levels are shared.
-        parents: as `parent_cells`, for all levels; those of shared levels number the cells of all
-            ranks.
-        sizes: for each shared level (and for trajectories beside the chain) a tensor as long as
-            it has cells; only its shape matters.
+        parents: for each shared level but the first, from the finest, the cell that each cell of
+            the one before is in.
         ids: for each shared level the id of each cell, in order.
     """
 
-    sharing: Sharing
     parents: tuple[Tensor, ...]
-    sizes: tuple[Tensor, ...]
     ids: tuple[Tensor, ...]
+
+
+class Numbering(NamedTuple):
+    """Where everything is in one batch.
+
+    Attributes:
+        parents: as `parent_cells`, for all levels; those of shared levels number the cells of all
+            ranks. Last, where trajectories beside the chain come in pieces, that of each row.
+        sizes: for each shared level (and trajectories beside the chain) how many cells it has.
+        shared: what a later pass needs.
+    """
+
+    parents: tuple[Tensor, ...]
+    sizes: tuple[int, ...]
+    shared: SharedCells
 
 
 def sharing_of(objective: Objective, keys: Mapping[str, Tensor], several: bool) -> Sharing:
@@ -78,175 +81,162 @@ def in_pieces(objective: Objective, keys: Mapping[str, Tensor]) -> bool:
     return TRAJECTORY_KEY in keys and not own
 
 
+def piece_ids(
+    keys: Mapping[str, Tensor], rows: int, mask: Tensor, layout: BlockLayout | None
+) -> Tensor:
+    """The ids of trajectories that come in pieces, int64 (rows,).
+
+    Raises:
+        ValueError, TypeError: as `level_ids`; ids that are not one a row.
+    """
+    ids = keys[TRAJECTORY_KEY]
+    if isinstance(ids, Tensor) and ids.dim() != 1:
+        raise ValueError(
+            f"keys['{TRAJECTORY_KEY}'] has shape {tuple(ids.shape)}; it has one id a row, "
+            "equal for pieces of one trajectory"
+        )
+    return level_ids("trajectory", TRAJECTORY_KEY, keys, rows, mask, layout, False).detach()
+
+
 class _Unit(NamedTuple):
     """Ids of one level, one for each token or each row, before they are numbered."""
 
     name: str
     what: str
     ids: Tensor
-    within: bool
-
-
-class OwnCells(NamedTuple):
-    """What this rank knows of the cells of one batch, before anything is exchanged."""
-
-    sharing: Sharing
-    parents: tuple[Tensor, ...]
-    units: list[_Unit]
     valid: Tensor
-    beside: Tensor | None
-    valid_rows: Tensor
 
 
-def own_cells(
+def numbering(
     objective: Objective,
-    keys: Mapping[str, Tensor],
-    mask: Tensor,
+    sharing: Sharing,
+    ids: Mapping[str, Tensor],
+    tokens: Tensor,
     layout: BlockLayout | None,
     rows: int,
-    several: bool,
-) -> OwnCells:
-    """The cells of levels that are not shared, and the ids of the others; `mask` is bool.
+    ranks: Ranks | None,
+    earlier: SharedCells | None,
+    checks: Checks,
+) -> Numbering:
+    """Numbers the cells of a batch, those of shared levels alike on every rank.
 
-    Raises:
-        ValueError, TypeError: as `parent_cells`.
+    Args:
+        ids: those of the keyed levels, as `raw_ids`, and of trajectories in pieces.
+        tokens: which places hold a token that counts, (lines, width).
+        earlier: cells of an earlier pass over the whole batch, whose numbers are taken.
     """
-    if in_pieces(objective, keys):
-        ids = keys[TRAJECTORY_KEY]
-        if isinstance(ids, Tensor) and ids.dim() != 1:
-            raise ValueError(
-                f"keys['{TRAJECTORY_KEY}'] has shape {tuple(ids.shape)}; it has one id a row, "
-                "equal for pieces of one trajectory"
-            )
-    sharing = sharing_of(objective, keys, several)
-    levels = objective.levels
     first = sharing.first
-    checks = Checks()
-    tokens = mask
-    if layout is not None:
-        tokens = layout.take(padded_to_block(mask)) & layout.inside()
-    whole = raw_ids(levels[:first], keys, rows, mask, layout)
-    own = parent_cells(levels[:first], whole, tokens, layout, rows, checks)
-    counting = row_any(tokens, layout, rows)
+    levels = objective.levels
+    parents = parent_cells(levels[:first], ids, tokens, layout, rows, checks)
     names = [name for name, _ in levels]
     # Units are rows where nothing finer than a trajectory is shared.
     per_token = first == 0 and bool(names) and names[0] != "trajectory"
-    valid = tokens if per_token else counting
-    units = []
-    inner = names.index("trajectory") if "trajectory" in names else 0
-    for index, (name, key) in enumerate(levels[first:], first):
+    counting = row_any(tokens, layout, rows)
+
+    def unit(name: str, key: str | None, per_token: bool, valid: Tensor) -> _Unit:
         what = f"keys['{key or TRAJECTORY_KEY}']"
-        # Above the token, ids of a trajectory or of what holds it are one a row, even where B = N.
-        finer = index < inner or "trajectory" not in names
-        ids = level_ids(name, key or TRAJECTORY_KEY, keys, rows, mask, layout, finer)
-        ids = of_units(ids, per_token, tokens, layout, rows, f"{what} (level '{name}')", checks)
-        units.append(_Unit(name, what, ids, index < inner))
-    beside = None
-    if sharing.beside:
-        beside = level_ids("trajectory", TRAJECTORY_KEY, keys, rows, mask, layout, False)
-        what = f"keys['{TRAJECTORY_KEY}'] (level 'trajectory')"
-        beside = of_units(beside, False, tokens, layout, rows, what, checks)
-    raise_for(checks.conditions)
-    return OwnCells(sharing, own, units, valid, beside, counting)
+        own = of_units(
+            ids[name], per_token, tokens, layout, rows, f"{what} (level '{name}')", checks
+        )
+        return _Unit(name, what, own.contiguous(), valid)
+
+    valid = tokens if per_token else counting
+    units = [unit(name, key, per_token, valid) for name, key in levels[first:]]
+    beside = [unit("trajectory", None, False, counting)] if sharing.beside else []
+    if earlier is not None:
+        numbers, above = _numbers_of(units, earlier, checks)
+        shared = earlier
+    else:
+        inner = names.index("trajectory") - first if "trajectory" in names[first:] else 0
+        numbers, tables = _numbered([*_within(units, inner, ranks), *beside], ranks)
+        above = _parents(units, numbers, tables, ranks, checks)
+        shared = SharedCells(above, tables[: len(units)])
+    lowest = numbers[:1] if units else ()
+    sizes = tuple(_size(table) for table in (tables if earlier is None else earlier.ids))
+    last = numbers[len(units) :]
+    return Numbering((*parents, *lowest, *above, *last), sizes, shared)
 
 
-def numbered(own: OwnCells, ranks: Ranks | None) -> SharedCells:
-    """Numbers the shared cells alike on every rank; all ranks do the same exchanges.
-
-    Raises:
-        ValueError: a cell lies in two coarser ones; on every rank.
-    """
-    sharing, _, units, valid, beside, valid_rows = own
-    parents, sizes, known = list(own.parents), [], []
-    trajectory: Tensor | None = None
-    if any(unit.within for unit in units):
-        # Ids within a trajectory count together with it.
-        outer = next(unit for unit in units if unit.name == "trajectory")
-        trajectory, _ = _shared_number(outer.ids, valid, ranks)
-    finer: tuple[_Unit, Tensor, int] | None = None
-    for unit in units:
-        ids = unit.ids
-        if unit.within and trajectory is not None:
-            inside, within = _shared_number(ids, valid, ranks)
-            ids = trajectory * within.numel() + inside
-        cell, table = _shared_number(ids, valid, ranks)
-        size = table.numel()
-        known.append(table)
-        if finer is None:
-            parents.append(cell)
-        else:
-            parents.append(_shared_parent(finer, cell, valid, unit, ranks))
-        sizes.append(valid.new_empty(size))
-        finer = unit, cell, size
-    if beside is not None:
-        cell, table = _shared_number(beside, valid_rows, ranks)
-        parents.append(cell)
-        sizes.append(valid.new_empty(table.numel()))
-    return SharedCells(sharing, tuple(parents), tuple(sizes), tuple(known))
+def _within(units: Sequence[_Unit], inner: int, ranks: Ranks | None) -> list[_Unit]:
+    """The units with ids that count by themselves: those of the `inner` levels finer than a
+    trajectory, which is the next, count together with it."""
+    if not inner:
+        return list(units)
+    numbers, tables = _numbered(units[: inner + 1], ranks)
+    within = zip(units, numbers[:inner], tables, strict=False)
+    joined = [u._replace(ids=numbers[inner] * _size(t) + n) for u, n, t in within]
+    return [*joined, *units[inner:]]
 
 
-def numbered_as(own: OwnCells, earlier: SharedCells) -> SharedCells:
-    """The numbers that an earlier pass over the whole batch gave to the cells of a part of it.
+def _numbered(
+    units: Sequence[_Unit], ranks: Ranks | None
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Equal ids to equal numbers, on all ranks, 0 where none counts; and the ids in order."""
+    tables = [torch.unique(unit.ids[unit.valid]) for unit in units]
+    if ranks is not None and tables:
+        tables = [torch.unique(ids) for ids in ranks.gathered(tables)]
+    numbers = [
+        torch.where(unit.valid, torch.searchsorted(table, unit.ids), 0)
+        for unit, table in zip(units, tables, strict=True)
+    ]
+    return tuple(numbers), tuple(tables)
 
-    Raises:
-        ValueError: a cell that was not there, or in another coarser cell.
-    """
-    if own.sharing.beside or any(unit.within for unit in own.units):
-        raise ValueError("aggregates of an earlier pass are not kept for pieces of trajectories")
-    parents = list(own.parents)
-    finer: Tensor | None = None
-    for unit, known, parent in zip(
-        own.units, earlier.ids, earlier.parents[len(parents) :], strict=True
-    ):
-        cell = torch.searchsorted(known, unit.ids.contiguous()).clamp(max=known.numel() - 1)
-        same = known[cell] == unit.ids
-        if finer is not None:
-            same = same & (parent[finer] == cell)
-        require(
-            (same | ~own.valid).all(),
+
+def _size(table: Tensor) -> int:
+    """How many cells a level with these ids has, at least one."""
+    size: int = torch.sym_max(table.numel(), 1)  # type: ignore[no-untyped-call]
+    return size
+
+
+def _parents(
+    units: Sequence[_Unit],
+    numbers: Sequence[Tensor],
+    tables: Sequence[Tensor],
+    ranks: Ranks | None,
+    checks: Checks,
+) -> tuple[Tensor, ...]:
+    """For each unit but the first the cell that each cell of the one before is in, from all who
+    have a part of it. Checks that it is one."""
+    pairs = list(zip(pairwise(units), pairwise(numbers), strict=False))
+    if not pairs:
+        return ()
+    sizes = [_size(table) for table in tables[: len(pairs)]]
+    parents = []
+    for ((finer, _), (own, cell)), size in zip(pairs, sizes, strict=True):
+        candidate = torch.where(finer.valid, cell, -1).reshape(-1)
+        start = candidate.new_full((size,), -1)
+        parents.append(start.scatter_reduce(0, own.reshape(-1), candidate, "amax"))
+    if ranks is not None:
+        parents = list(torch.split(ranks.largest(torch.cat(parents)), sizes))
+    parents = [parent.clamp(min=0) for parent in parents]
+    for ((finer, coarser), (own, cell)), parent in zip(pairs, parents, strict=True):
+        checks.require(
+            ((parent[own] == cell) | ~finer.valid).all(),
+            f"{coarser.what} (level '{coarser.name}') splits a cell of level '{finer.name}': two "
+            f"members of one '{finer.name}' are in different cells of '{coarser.name}'; each cell "
+            "must lie in one coarser cell",
+        )
+    return tuple(parents)
+
+
+def _numbers_of(
+    units: Sequence[_Unit], earlier: SharedCells, checks: Checks
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The numbers that an earlier pass over the whole batch gave to the cells of a part of it; a
+    cell must have been there, and in the same coarser cell."""
+    numbers: list[Tensor] = []
+    for index, (unit, known) in enumerate(zip(units, earlier.ids, strict=True)):
+        # One more, for there may be none.
+        ids = torch.cat([known, known.new_zeros(1)])
+        cell = torch.searchsorted(known, unit.ids)
+        same = (ids[cell] == unit.ids) & (cell < known.numel())
+        cell = torch.where(unit.valid & same, cell, 0)
+        if index:
+            same = same & (earlier.parents[index - 1][numbers[-1]] == cell)
+        checks.require(
+            (same | ~unit.valid).all(),
             f"{unit.what} (level '{unit.name}') has cells here that the earlier pass did not have, "
             "or had in other cells; its batch has to hold all rows of this one",
         )
-        cell = torch.where(own.valid, cell, 0)
-        parents.append(cell if finer is None else parent)
-        finer = cell
-    return SharedCells(own.sharing, tuple(parents), earlier.sizes, earlier.ids)
-
-
-def _shared_number(ids: Tensor, valid: Tensor, ranks: Ranks | None) -> tuple[Tensor, Tensor]:
-    """Equal ids to equal numbers, on all ranks, 0 where none is valid; and the ids in order, at
-    least one."""
-    known = torch.unique(ids[valid])
-    if ranks is not None:
-        known = torch.unique(ranks.gathered(known))
-    if known.numel() == 0:
-        known = ids.new_zeros(1)
-    numbers = torch.searchsorted(known, ids.contiguous()).clamp(max=known.numel() - 1)
-    return torch.where(valid, numbers, 0), known
-
-
-def _shared_parent(
-    finer: tuple[_Unit, Tensor, int],
-    cell: Tensor,
-    valid: Tensor,
-    unit: _Unit,
-    ranks: Ranks | None,
-) -> Tensor:
-    """The coarser cell of each finer one, from all who have a part of it."""
-    below, own, size = finer
-    parent = cell.new_full((size,), -1).scatter_reduce(0, own[valid], cell[valid], "amax")
-    if ranks is not None:
-        parent = ranks.largest(parent)
-    parent = parent.clamp(min=0)
-    error = None
-    if bool(((parent[own] != cell) & valid).any()):
-        error = ValueError(
-            f"{unit.what} (level '{unit.name}') splits a cell of level '{below.name}': two members "
-            f"of one '{below.name}' are in different cells of '{unit.name}'; each cell must lie in "
-            "one coarser cell"
-        )
-    if ranks is not None:
-        ranks.agree(error)
-    elif error is not None:
-        raise error
-    return parent
+        numbers.append(cell)
+    return tuple(numbers), earlier.parents

@@ -472,4 +472,4 @@ def _estimated(name: str, d: Expr) -> Expr:
         case "k2":
             return Call("*", (Const(0.5), Call("*", (d, d))))
         case _:
-            return Call("-", (Call("expm1", (d,)), d))
+            return Call("k3", (d,))

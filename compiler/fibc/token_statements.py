@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, cast
 
@@ -218,7 +218,7 @@ class _Tokens:
                 span,
                 conversion(unit, wanted),
             )
-        value = compressed(simplified(expr), self.typing.inputs)
+        value = replace(compressed(simplified(expr), self.typing.inputs), span=span)
         self.certain(value, span)
         return value
 

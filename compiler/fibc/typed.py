@@ -86,10 +86,12 @@ class TokenValue:
 
     Attributes:
         inputs: names of `LEAVES`, or of the aggregates of the objective.
+        span: of the statement, where the expression is what one says.
     """
 
     expr: Expr
     inputs: tuple[str, ...]
+    span: Span | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

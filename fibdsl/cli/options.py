@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from fibdsl.api import Objective, loaded, read_source
 from fibdsl.parameters import Assignment
@@ -23,10 +24,10 @@ def add_values(command: argparse.ArgumentParser, step: bool = False) -> None:
     values.add_argument(
         "--set",
         metavar="PARAM=VALUE",
-        action="append",
-        default=[],
+        action=_Values,
+        default={},
         type=_assignment,
-        help="a value for a parameter; may be repeated, and wins over --params",
+        help="a value for a parameter; once for each, and wins over --params",
     )
     values.add_argument(
         "--params",
@@ -44,7 +45,7 @@ def add_values(command: argparse.ArgumentParser, step: bool = False) -> None:
 
 def assignment(options: argparse.Namespace) -> Assignment:
     """What the options of `add_values` set."""
-    return Assignment(options.params, dict(options.set))
+    return Assignment(options.params, options.set)
 
 
 def add_cells(command: argparse.ArgumentParser) -> None:
@@ -88,6 +89,23 @@ def load_at_step(options: argparse.Namespace) -> tuple[Objective, int | None]:
     if options.step is not None:
         return objective.at_step(options.step), options.step
     return objective, 0 if objective.schedules else None
+
+
+class _Values(argparse.Action):
+    """Collects values by name, of which a second one would leave the first without effect."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        name, value = values
+        given = getattr(namespace, self.dest)
+        if name in given:
+            parser.error(f"{option_string} gives {name} twice: {given[name]:g} and {value:g}")
+        setattr(namespace, self.dest, {**given, name: value})
 
 
 def _assignment(text: str) -> tuple[str, float]:

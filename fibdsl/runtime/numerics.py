@@ -18,6 +18,12 @@ def expm1(x: Tensor) -> Tensor:
     return torch.expm1(_capped(x))
 
 
+def k3(x: Tensor) -> Tensor:
+    """e^x - 1 - x, the KL estimator of a log-ratio, saturating like `exp`."""
+    capped = _capped(x)
+    return torch.expm1(capped) - capped
+
+
 def _capped(x: Tensor) -> Tensor:
     # The same comparison as in `exp_slope`; a clamp looks for NaN besides.
     return torch.where(x > _log_max(x.dtype), _log_max(x.dtype), x)

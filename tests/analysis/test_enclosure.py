@@ -55,7 +55,7 @@ class Expressions:
             lambda: Call("where", (self.condition(depth - 1), E(), E())),
             lambda: Call("where", (self.condition(depth - 1), E(), E())),
             lambda: Call(pick(["abs", "sign", "tanh", "sigmoid", "stopgrad"]), (E(),)),
-            lambda: Call(pick(["exp", "expm1"]), (Call("min", (E(), Const(3.0))),)),
+            lambda: Call(pick(["exp", "expm1", "k3"]), (Call("min", (E(), Const(3.0))),)),
             lambda: Call(pick(["log", "sqrt"]), (E(),)),
             lambda: Call(pick(["log", "sqrt"]), (Call("exp", (Call("tanh", (E(),)),)),)),
             lambda: Call("clip", (E(), Const(-0.5), Const(1.0))),
@@ -217,6 +217,32 @@ def test_what_a_case_excludes_is_no_doubt() -> None:
     assert list(doubts(case(Call("<=", (ZERO, X)), log, ZERO), {}, [EVERYTHING]))
     other = case(Call("<=", (X, ZERO)), ZERO, Call("/", (ONE, X)))
     assert not list(doubts(other, {}, [EVERYTHING]))
+
+
+def test_a_square_can_be_zero() -> None:
+    """Even of an input whose infinite ends are left out: its root has no derivative there."""
+    square = enclosure(Call("*", (X, X)), {}, [EVERYTHING])
+    assert 0 in square
+    assert [f for f, *_ in doubts(Call("sqrt", (Call("*", (X, X)),)), {}, [EVERYTHING])] == ["sqrt"]
+    away = Interval(Fraction(0), Fraction(2), True, False)
+    assert 0 not in enclosure(Call("*", (X, X)), {}, [away])
+
+
+def test_a_function_of_a_difference() -> None:
+    """k3 of two inputs is one of their difference, and never below 0."""
+    d = Call("-", (X, Input(1)))
+    k3 = Call("-", (Call("k3", (d,)), Call("*", (Const(0.1), Call("tanh", (d,))))))
+    found = enclosure(k3, {}, [EVERYTHING, EVERYTHING])
+    assert -0.11 < found.low <= 0
+    # Not where one of the two stands elsewhere too.
+    assert enclosure(Call("+", (k3, X)), {}, [EVERYTHING, EVERYTHING]).low == -math.inf
+
+
+def test_numbers_are_computed_in_cases_that_never_hold() -> None:
+    never = Call("<", (Call("abs", (X,)), ZERO))
+    for bad in (Call("/", (X, Const(0.0))), Call("log", (Const(-1.0),))):
+        assert [f for f, *_ in doubts(case(never, bad, X), {}, [EVERYTHING])] == [bad.function]
+    assert not list(doubts(case(never, Call("log", (X,)), X), {}, [EVERYTHING]))
 
 
 @pytest.mark.parametrize("pair", list(itertools.product([True, False], repeat=2)))

@@ -72,6 +72,13 @@ def test_values_of_a_file_and_those_that_win(capsys: pytest.CaptureFixture[str])
     assert both == plain
 
 
+def test_two_values_of_one_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        ran(capsys, "check", "mine.fib", "--set", "epsilon=0.3", "--set", "epsilon=0.4")
+    assert stopped.value.code == 2
+    assert "--set gives epsilon twice: 0.3 and 0.4" in capsys.readouterr().err
+
+
 def test_a_step_of_a_schedule(capsys: pytest.CaptureFixture[str]) -> None:
     for given, step, epsilon in (
         ([], 0, 0.5),

@@ -406,3 +406,94 @@ def test_a_surrogate_without_a_gradient_is_not_blamed_on_gates(surrogate: str) -
     assert found.message == "nothing that is added up has a gradient, so the loss has none"
     assert "`stopgrad`" in (found.help or "")
     assert findings(stated(f"surrogate {surrogate} penalty k2(log_ratio)"), "FIB614") == []
+
+
+# --- FIB617 advantage-twice, FIB618 negative-weight, FIB619 idle-penalty ------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "surrogate ratio * advantage",
+        "surrogate gated_ratio * abs(advantage)",
+        "surrogate { ratio * advantage when advantage > 0; ratio otherwise; }",
+        "let twice = ratio * advantage surrogate clip(twice, -1, 1)",
+        "weight max(advantage, 0)",
+    ],
+)
+def test_more_than_the_sign_of_the_advantage(statement: str) -> None:
+    (found,) = findings(stated(statement), "FIB617")
+    assert found.message.startswith("the weight has" if "weight" in statement else "the surrogate")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "surrogate by_advantage(min(ratio, 2), ratio)",
+        "surrogate { 2 * ratio when advantage > 0.5; ratio otherwise; }",
+        "surrogate ratio * sign(advantage)",
+        "surrogate ratio * mean(advantage over trajectory)",
+        "weight by_advantage(1, 0.5)",
+        "penalty 0.1 * k2(log_ratio) * abs(advantage)",
+    ],
+)
+def test_617_near_misses(statement: str) -> None:
+    assert findings(stated(statement), "FIB617") == []
+
+
+@pytest.mark.parametrize(
+    ("weight", "range"),
+    [
+        ("advantage * advantage - 1", "[-1, inf)"),
+        ("truncate(old_logp - rollout_logp, 2)", "(-inf, 2]"),
+        ("by_advantage(1, 0 - 0.1)", "[-0.1, 1]"),
+    ],
+)
+def test_a_weight_below_0(weight: str, range: str) -> None:
+    (found,) = findings(stated(f"weight {weight}"), "FIB618")
+    assert found.message == f"the weight can be negative: it is in {range}"
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        "truncate(exp(old_logp - rollout_logp), 2)",
+        "mask(exp(sum(old_logp - rollout_logp over trajectory)), 0.5, 2)",
+        "{ 0 when prob < 0.1; 1 otherwise; }",
+        "1 - prob",
+        "log_ratio * log_ratio",
+        "k3(old_logp - rollout_logp)",
+    ],
+)
+def test_618_near_misses(weight: str) -> None:
+    assert findings(stated(f"weight {weight}"), "FIB618") == []
+
+
+@pytest.mark.parametrize(
+    ("penalty", "message"),
+    [
+        ("0.1 * k1(ref_logp - logp)", "the penalty's gradient is the same at every token"),
+        ("0.1 * (logp - ref_logp)", "the penalty's gradient is the same at every token"),
+        ("0.1 * k1(log_ratio)", "the penalty's gradient is the same at every token"),
+        ("0 - k3(ref_logp - logp)", "the penalty is never above 0"),
+        ("0 - 0.5 * log_ratio * log_ratio", "the penalty is never above 0"),
+    ],
+)
+def test_a_penalty_that_holds_nothing_back(penalty: str, message: str) -> None:
+    (found,) = findings(stated(f"penalty {penalty}"), "FIB619")
+    assert found.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        "0.1 * k2(ref_logp - logp)",
+        "0.1 * k3(ref_logp - logp)",
+        "0.1 * ratio * k1(logp - ref_logp)",
+        "0.1 * stopgrad(k1(ref_logp - logp)) * logp",
+        "k2(sum(log_ratio over trajectory))",
+        "prob",
+    ],
+)
+def test_619_near_misses(penalty: str) -> None:
+    assert findings(stated(f"penalty {penalty}"), "FIB619") == []

@@ -72,6 +72,8 @@ class Functions:
                 return exp(x)
             case "expm1", (x,):
                 return minus(exp(x), ONE)
+            case "k3", (x,):
+                return minus(minus(exp(x), ONE), x)
             case "log", (x,):
                 return log(x)
             case "stopgrad", (x,):

@@ -7,7 +7,7 @@ each function means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,25 @@ def substituted(expr: Expr, inputs: Sequence[Expr]) -> Expr:
             return Call(function, tuple(substituted(a, inputs) for a in arguments))
         case _:
             return expr
+
+
+def replaced(expr: Expr, part: Expr, other: Expr) -> Expr:
+    """The expression with another one wherever a part of it stands."""
+    if expr == part:
+        return other
+    match expr:
+        case Call(function, arguments):
+            return Call(function, tuple(replaced(a, part, other) for a in arguments))
+        case _:
+            return expr
+
+
+def parts(expr: Expr) -> Iterator[Expr]:
+    """The expression and all that stands in it, from the outside in."""
+    yield expr
+    if isinstance(expr, Call):
+        for argument in expr.arguments:
+            yield from parts(argument)
 
 
 def inputs_of(expr: Expr) -> frozenset[int]:

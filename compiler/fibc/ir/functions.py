@@ -83,6 +83,20 @@ def exp_range(x: Interval) -> Interval:
     return Interval(low, high, low == 0, math.isinf(high))
 
 
+def _k3_range(x: Interval) -> Interval:
+    """exp(x) - 1 - x falls to 0 at 0 and rises from there."""
+
+    def end(value: Real, side: int) -> Real:
+        if math.isinf(value):
+            return math.inf
+        return max(exp_end(value, side) - 1 - Fraction(value), Fraction(0))
+
+    ends = [(x.low, x.low_open), (x.high, x.high_open)]
+    low, open_ = (0, False) if 0 in x else min((end(v, -1), o) for v, o in ends)
+    high = max(end(v, 1) for v, _ in ends)
+    return Interval(low, high, open_ and low > 0, math.isinf(high))
+
+
 def _rising(function: Callable[[float], float], least: int, most: int) -> Callable[..., Interval]:
     """The range of a function that rises from `least` to `most`, within its rounding."""
 
@@ -240,6 +254,12 @@ def _clip(np: Any, x: Any, low: Any, high: Any) -> Any:
     return _least(np, _greatest(np, x, low), high)
 
 
+def _excess(np: Any, x: Any) -> Any:
+    """exp(x) - 1 - x, the KL estimator k3 of a log-ratio."""
+    x = np.minimum(x, LOG_MAX)
+    return np.expm1(x) - x
+
+
 def _stable_sigmoid(np: Any, x: Any) -> Any:
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
@@ -332,6 +352,14 @@ FUNCTIONS: dict[str, Function] = {
             "expm1",
             _exp_slopes,
             lambda x: exp_range(x) - Interval.point(Fraction(1)),
+        ),
+        Function(
+            "k3",
+            1,
+            _excess,
+            "k3",
+            lambda x: (_call("where", _call("<=", x, Const(LOG_MAX)), _call("expm1", x), _ZERO),),
+            _k3_range,
         ),
         Function(
             "log",

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from fibc.ir.expression import Call, Const, Expr, Input, Param
+from fibc.ir.expression import (
+    Call,
+    Const,
+    Expr,
+    Input,
+    Param,
+    inputs_of,
+    params_of,
+    parts,
+    replaced,
+)
 from fibc.ir.functions import FUNCTIONS
 from fibc.ir.interval import Interval, Real, hull
 
@@ -24,33 +35,43 @@ def enclosure(expr: Expr, params: Mapping[str, Interval], inputs: Sequence[Inter
     """An interval that holds every value of `expr`."""
     found = _Enclosure(params)
     whole = found.of(expr, tuple(inputs))
-    index = _repeated(expr, inputs)
-    if index is None or whole.low == whole.high:
+    several = _repeated(expr, inputs)
+    if not several or whole.low == whole.high:
         return whole
+    if len(several) > 1:
+        # As a function of what they stand in together: k3 is one of a difference.
+        inner = _together(expr, several)
+        if inner is None:
+            return whole
+        outer = replaced(expr, inner, Input(len(inputs)))
+        return enclosure(outer, params, [*inputs, enclosure(inner, params, inputs)])
     return Interval(
-        -_largest(found, expr, tuple(inputs), index, -1),
-        _largest(found, expr, tuple(inputs), index, 1),
+        -_largest(found, expr, tuple(inputs), several[0], -1),
+        _largest(found, expr, tuple(inputs), several[0], 1),
         whole.low_open,
         whole.high_open,
     )
 
 
-def _repeated(expr: Expr, inputs: Sequence[Interval]) -> int | None:
-    """The one input that stands several times, so that intervals are wider than what it can do;
-    None if there is none, or several."""
+def _repeated(expr: Expr, inputs: Sequence[Interval]) -> list[int]:
+    """The inputs that stand several times, so that intervals are wider than what they can do."""
     counts = [0] * len(inputs)
+    for part in parts(expr):
+        if isinstance(part, Input):
+            counts[part.index] += inputs[part.index].low != inputs[part.index].high
+    return [index for index, number in enumerate(counts) if number > 1]
 
-    def count(e: Expr) -> None:
-        match e:
-            case Input(index):
-                counts[index] += inputs[index].low != inputs[index].high
-            case Call(_, arguments):
-                for argument in arguments:
-                    count(argument)
 
-    count(expr)
-    several = [index for index, number in enumerate(counts) if number > 1]
-    return several[0] if len(several) == 1 else None
+def _together(expr: Expr, several: Sequence[int]) -> Expr | None:
+    """The largest part that stands several times and has all of these inputs, which stand nowhere
+    else."""
+    counts = Counter(part for part in parts(expr) if isinstance(part, Call))
+    for part, number in counts.items():  # from the outside in
+        if number > 1 and inputs_of(part).issuperset(several):
+            rest = inputs_of(replaced(expr, part, Const(0.0)))
+            if rest.isdisjoint(several):
+                return part
+    return None
 
 
 # How often a range is cut, how narrow it has to be, and where infinite ones are cut first.
@@ -109,7 +130,9 @@ class _Enclosure:
             case Call("*", (a, b)) if a == b:
                 square = self.of(a, inputs)
                 product = square * square
-                return replace(product, low=max(product.low, Fraction(0)))
+                if product.low > 0:
+                    return product
+                return replace(product, low=Fraction(0), low_open=0 not in square)
             case Call("-", (a, b)) if _value_of(a) == _value_of(b):
                 return _ZERO
             case Call(function, arguments):
@@ -199,15 +222,31 @@ class _Enclosure:
                 for value, there in zip((yes, no), branches, strict=True):
                     if there is not None:
                         yield from self.doubts(value, there)
+                    else:
+                        yield from self.numbers(value)
             case Call(function, arguments):
                 for argument in arguments:
                     yield from self.doubts(argument, inputs)
-                if function in ("/", "log", "sqrt"):
-                    judged = self.of(arguments[-1], inputs)
-                    # The root of 0 has a value, and no derivative.
-                    fine = judged.positive or (function == "/" and (-judged).positive)
-                    if not fine:
-                        yield function, arguments[-1], judged
+                yield from self.doubt(function, arguments[-1], inputs)
+
+    def doubt(
+        self, function: str, argument: Expr, inputs: Inputs
+    ) -> Iterator[tuple[str, Expr, Interval]]:
+        if function in ("/", "log", "sqrt"):
+            judged = self.of(argument, inputs)
+            # The root of 0 has a value, and no derivative.
+            if not (judged.positive or (function == "/" and (-judged).positive)):
+                yield function, argument, judged
+
+    def numbers(self, expr: Expr) -> Iterator[tuple[str, Expr, Interval]]:
+        """The same of numbers that stand in a case that never holds: they are computed all the
+        same."""
+        match expr:
+            case Call(function, arguments):
+                for argument in arguments:
+                    yield from self.numbers(argument)
+                if not inputs_of(arguments[-1]) and not params_of(arguments[-1]):
+                    yield from self.doubt(function, arguments[-1], ())
 
 
 def _value_of(expr: Expr) -> Expr:

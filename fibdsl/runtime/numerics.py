@@ -50,13 +50,13 @@ def by_sign(x: Tensor, upper: Any, lower: Any) -> Tensor:
 
 
 def least(a: Any, b: Any) -> Tensor:
-    """The smaller one, the first where they are equal (its slope counts) or not comparable."""
-    return torch.where(b < a, b, a)
+    """The smaller one, the first where they are equal (its slope counts); NaN where one is."""
+    return torch.where((b < a) | (b != b), b, a)
 
 
 def greatest(a: Any, b: Any) -> Tensor:
-    """The larger one, the first where they are equal or not comparable."""
-    return torch.where(b > a, b, a)
+    """The larger one, the first where they are equal; NaN where one is."""
+    return torch.where((b > a) | (b != b), b, a)
 
 
 def held(x: Any, low: Any, high: Any) -> Tensor:
@@ -70,8 +70,8 @@ def magnitude(x: Tensor) -> Tensor:
 
 
 def direction(x: Tensor) -> Tensor:
-    """The sign of x, as 1 or -1; zero counts as positive."""
-    return torch.where(x < 0, -torch.ones_like(x), 1.0)
+    """The sign of x, as 1 or -1; zero counts as positive, NaN stays."""
+    return torch.where(x < 0, -1.0, torch.where(x >= 0, torch.ones_like(x), x))
 
 
 def lowered(gated: Tensor, x: Tensor) -> Tensor:

@@ -317,3 +317,20 @@ def inside(value: float, interval: Interval, rounding: float = 4e-16) -> bool:
     """Whether it is, but for the rounding of the value itself."""
     slack = rounding * abs(value) + 1e-300
     return float(interval.low) - slack <= value <= float(interval.high) + slack
+
+
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if FUNCTIONS[n].slopes and n != "where"])
+def test_nan_stays(name: str) -> None:
+    """In the reference and in generated code, whichever argument it is, beside tensors and
+    numbers."""
+    arity = FUNCTIONS[name].arity
+    for position in range(arity):
+        point = [0.5, 0.25, 0.75][:arity]
+        point[position] = math.nan
+        assert np.isnan(value(call(name), {}, [np.array([x]) for x in point])).all()
+        tensors = [torch.tensor([x], dtype=torch.float64) for x in point]
+        assert in_torch(call(name), tensors).isnan().all()
+        for number in set(range(arity)) - {position}:
+            given: list[Expr] = [Input(i) for i in range(arity)]
+            given[number] = Const(point[number])
+            assert in_torch(Call(name, tuple(given)), tensors).isnan().all(), (point, number)

@@ -237,11 +237,11 @@ class NUMBERS:
 
 
 def _least(np: Any, a: Any, b: Any) -> Any:
-    return np.where(b < a, b, a)
+    return np.where((b < a) | (b != b), b, a)
 
 
 def _greatest(np: Any, a: Any, b: Any) -> Any:
-    return np.where(b > a, b, a)
+    return np.where((b > a) | (b != b), b, a)
 
 
 def _quotient(np: Any, a: Any, b: Any) -> Any:
@@ -332,7 +332,7 @@ FUNCTIONS: dict[str, Function] = {
         Function(
             "sign",
             1,
-            lambda np, x: np.where(x < 0, -1.0, 1.0),
+            lambda np, x: np.where(x < 0, -1.0, np.where(x >= 0, 1.0, x)),
             "direction",
             lambda x: (_ZERO,),
             _sign_range,

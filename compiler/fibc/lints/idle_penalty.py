@@ -16,7 +16,7 @@ RULE = Rule(
     "FIB619",
     "idle-penalty",
     "a penalty that holds nothing back",
-    why="A penalty is subtracted. One that is never above 0 is a reward for moving away, mostly by a "
+    why="A penalty is subtracted. One that is never above 0 rewards moving away, mostly by a "
     "minus too many. One whose gradient is the same at every token, as that of k1, does nothing on "
     "average: the mean of d log p under the policy itself is 0, however far it has moved, so that "
     "only noise is added. The gradients of k2 and k3 pull back.",

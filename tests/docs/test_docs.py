@@ -161,6 +161,29 @@ def test_readme_python_runs(
     assert capsys.readouterr().out.split() == said
 
 
+def test_the_python_of_its_page_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    source = "".join(block.text for block in of_kind("python", "python.md"))
+    # Eagerly, as above.
+    source = source.replace(".compile(", ".compile(backend=None, ")
+    exec(compile(source, "python.md", "exec"), {"__name__": "page"})
+    said = re.findall(r"print\(.*\)  # (.+)", source)
+    assert len(said) == 8
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_the_page_of_python_names_what_there_is() -> None:
+    """Every public name, every public attribute of an objective."""
+    page = FILES["python.md"]
+    for name in set(fibdsl.__all__) - {"__version__", "InternalError", "PackageError"}:
+        assert re.search(rf"\b{name}\b", page), name
+    for name in vars(fibdsl.Objective):
+        if not name.startswith("_") and name not in ("checked", "typed", "program", "batch"):
+            assert re.search(rf"`{name}\b|`{name}\(", page), name
+
+
 def test_every_gate_is_in_the_table() -> None:
     rows = _rows(FILES["language.md"], "gate")
     assert [row[0].strip("`") for row in rows] == list(builtin_gates())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fibdsl.api import Objective, loaded, read_source
+from fibdsl.api import loaded, read_source
+from fibdsl.objective import Objective
 from fibdsl.parameters import Assignment
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fibc import interp
 from fibc.ir import nodes as ir
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.analysis import checks
 from tests.meaning.batches import Tensors
 from tests.property.model import World

@@ -10,19 +10,15 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from fibc.ir.expression import Call, Const, Expr, Input, Param, inputs_of, show
 from fibc.ir.simplify import simplified
-from fibc.quantities import BadExpressionError
 from fibc.units import DEVIATION, LOG, PURE, RATIO, Unit, conversion
 from fibdsl.builtins import ALIASES, FUNCTIONS, REDUCTIONS
-from fibdsl.diagnostics.diagnostic import Diagnostics, closest, nearest
+from fibdsl.diagnostics.diagnostic import Diagnostics, ReportedError, closest, collected, nearest
 from fibdsl.diagnostics.errors import InternalError
 from fibdsl.source import Span
 from fibdsl.syntax import ast
-
-T = TypeVar("T")
 
 Typed = tuple[Expr, Unit | None]
 """An expression and its unit; None for a bare number."""
@@ -76,15 +72,6 @@ class Expressions:
     places: dict[tuple[str, str], Span] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
-    def bad(self, code: str, message: str, span: Span, help: str) -> BadExpressionError:
-        self.diagnostics.add(code, message, span, help)
-        return BadExpressionError()
-
-    def text(self, span: Span) -> str:
-        """What is written there, on one line."""
-        source = span.source or self.diagnostics.source
-        return " ".join(source.text[span.start : span.end].split())
-
     def input(self, name: str) -> Expr:
         if name not in self.inputs:
             self.inputs.append(name)
@@ -101,13 +88,13 @@ class Expressions:
         match expr:
             case ast.Number(value, span):
                 if math.isinf(value):
-                    raise self.bad(
+                    raise self.diagnostics.bad(
                         "FIB302", "no float is as large as this number", span, "write a smaller one"
                     )
                 return Const(value), None
             case ast.Reference("inf", span):
                 if not bound:
-                    raise self.bad(
+                    raise self.diagnostics.bad(
                         "FIB302",
                         "`inf` is a bound, not a number to calculate with",
                         span,
@@ -133,7 +120,7 @@ class Expressions:
         if name in self.names:
             self.written.setdefault(name, span)
             if name == SIGN_ONLY and self.sign_only:
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB209",
                     "a gate sees the sign of the advantage only",
                     span,
@@ -147,11 +134,13 @@ class Expressions:
         if name in self.params:
             return Param(name), self.params[name]
         if name in self.silent:
-            raise BadExpressionError
+            raise ReportedError
         if name in self.elsewhere:
-            raise self.bad("FIB209", f"`{name}` cannot stand here", span, self.elsewhere[name])
+            raise self.diagnostics.bad(
+                "FIB209", f"`{name}` cannot stand here", span, self.elsewhere[name]
+            )
         if name in self.said:
-            raise BadExpressionError
+            raise ReportedError
         self.said.add(name)
         known = [*self.names, *self.params, *self.lets]
         close = ALIASES.get(name, closest(name, known))
@@ -160,13 +149,13 @@ class Expressions:
             help = f"it is a function: write `{name}({FUNCTIONS[name]})`"
         if close in known:
             help = f"did you mean `{close}`?"
-        raise self.bad("FIB101", f"unknown name `{name}`", span, help)
+        raise self.diagnostics.bad("FIB101", f"unknown name `{name}`", span, help)
 
     def let(self, name: str, span: Span) -> Typed:
         value = self.lets[name]
         for index in sorted(inputs_of(value[0])):
             if self.inputs[index] in self.hidden:
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB209",
                     f"`{name}` cannot stand here, as it hangs on `gated_ratio`",
                     span,
@@ -189,7 +178,9 @@ class Expressions:
         if expr.operator == "/":
             self.judged("/", right, expr.right)
             if right == Const(0.0):
-                raise self.bad("FIB302", "division by zero", expr.span, "mend the divisor")
+                raise self.diagnostics.bad(
+                    "FIB302", "division by zero", expr.span, "mend the divisor"
+                )
         if a is None or b is None:
             unit = b if a is None else a
             if expr.operator == "/" and a is None and b is not None and b != RATIO:
@@ -202,7 +193,7 @@ class Expressions:
         if a.power and b.power and a.space != b.space:
             if self.free:
                 return value, None
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB302",
                 f"{a} {expr.operator} {b} has no meaning",
                 expr.span,
@@ -229,7 +220,7 @@ class Expressions:
             if found is None or unit is None or unit == found:
                 found = unit if found is None else found
                 continue
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB302",
                 f"{what} puts a {found} and a {unit} together",
                 span if spans is None else spans[index],
@@ -246,7 +237,7 @@ class Expressions:
         if name not in FUNCTIONS:
             raise self.not_a_function(call)
         if call.over is not None:
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB302",
                 f"`{name}` takes no `over`",
                 call.over.span,
@@ -257,7 +248,7 @@ class Expressions:
         typed = self.each(call.arguments, name in _BOUNDING or (bound and name == "by_advantage"))
         wanted = len(FUNCTIONS[name].split(", "))
         if len(typed) != wanted:
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB302",
                 f"`{name}` takes {wanted} argument{'s' if wanted > 1 else ''}, not {len(typed)}",
                 span,
@@ -273,17 +264,17 @@ class Expressions:
             return _kept(name, values), self.same(f"`{name}`", units, span, spans)
         return self.converted(name, values[0], units[0], call.arguments[0])
 
-    def not_a_function(self, call: ast.Call) -> BadExpressionError:
+    def not_a_function(self, call: ast.Call) -> ReportedError:
         name, span = call.function.text, call.function.span
         if name in REDUCTIONS:
-            return self.bad(
+            return self.diagnostics.bad(
                 "FIB209",
                 f"`{name}` cannot stand here",
                 span,
                 "a gate sees one cell; what it sees of it is said by `aggregate`",
             )
         if name in self.gates:
-            return self.bad(
+            return self.diagnostics.bad(
                 "FIB209",
                 f"`{name}` is a gate, and no function",
                 span,
@@ -294,11 +285,11 @@ class Expressions:
             help = f"`{name}` is a number; write `{name} * ...` for a product"
         else:
             help = nearest(name, known)
-        return self.bad("FIB101", f"unknown function `{name}`", span, help)
+        return self.diagnostics.bad("FIB101", f"unknown function `{name}`", span, help)
 
     def advantage(self, call: ast.Call) -> Expr:
         if SIGN_ONLY not in self.names:
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB209", "there is no advantage here", call.span, "write the value itself"
             )
         self.written.setdefault(SIGN_ONLY, call.function.span)
@@ -317,7 +308,7 @@ class Expressions:
         if fits is not None and unit not in (None, PURE, fits):
             assert unit is not None
             already = {("exp", RATIO): "an exponential", ("log", LOG): "a logarithm"}
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB302",
                 f"`{name}` takes {takes}, and this is a {unit}",
                 written.span,
@@ -337,7 +328,7 @@ class Expressions:
             return Call("log", (x,)), LOG if unit == RATIO else None
         if name == "sqrt":
             if unit is not None and unit.power % 2:
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB302",
                     f"`sqrt` takes a pure number or a square, and this is a {unit}",
                     written.span,
@@ -359,7 +350,7 @@ class Expressions:
                 if self.sign_only and (self.is_advantage([left]) or self.is_advantage([right])):
                     other = right if self.is_advantage([left]) else left
                     if not (isinstance(other, ast.Number) and other.value == 0):
-                        raise self.bad(
+                        raise self.diagnostics.bad(
                             "FIB209",
                             "a gate sees the sign of the advantage only",
                             span,
@@ -415,26 +406,12 @@ class Expressions:
         if case.condition is not None:
             try:
                 condition = self.condition(case.condition)
-            except BadExpressionError:
+            except ReportedError:
                 failed = True
         value, unit = self.expr(case.value)
         if failed:
-            raise BadExpressionError
+            raise ReportedError
         return case.label.text if case.label else None, value, condition, unit
-
-
-def collected(makes: Sequence[Callable[[], T]]) -> list[T]:
-    """What all of them make; when some fail the others are made all the same, for their
-    findings."""
-    made: list[T] = []
-    for make in makes:
-        try:
-            made.append(make())
-        except BadExpressionError:
-            continue
-    if len(made) < len(makes):
-        raise BadExpressionError
-    return made
 
 
 # What a function wants of its argument, besides numbers.

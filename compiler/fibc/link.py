@@ -7,17 +7,17 @@ parent, and its gates are known by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from fibc.extends import extended
-from fibc.gates.define import CENSOR, define
+from fibc.gates.builtin import builtin_gates
+from fibc.gates.define import define
 from fibc.gates.rule import GateRule
 from fibc.parse import parse
 from fibc.places import PACKAGED, Place, Trouble, find
 from fibdsl.diagnostics.diagnostic import Diagnostics, Label, closest, nearest
-from fibdsl.resources import folder, shipped_specs
+from fibdsl.resources import shipped_specs
 from fibdsl.source import Source, Span
 from fibdsl.syntax import ast
 
@@ -54,20 +54,6 @@ class Linked:
 
     objectives: tuple[Kin, ...]
     gates: Gates
-
-
-@cache
-def builtin_gates() -> dict[str, GateRule]:
-    """The gates of the language: those of grammar/prelude.fib, and the one it cannot say."""
-    path = folder("grammar") / "prelude.fib"
-    source = Source(path.name, path.read_text(encoding="utf-8"))
-    diagnostics = Diagnostics(source)
-    file = parse(source, diagnostics, foreign=True)
-    assert file is not None, diagnostics.found
-    rules = [define(definition, source, diagnostics) for definition in file.gates]
-    assert not diagnostics.found, diagnostics.found
-    known = [replace(rule, builtin=True) for rule in (*rules, CENSOR) if rule is not None]
-    return {rule.name: rule for rule in known}
 
 
 def link(file: ast.File, diagnostics: Diagnostics) -> Linked:

@@ -8,19 +8,19 @@ from functools import partial
 from typing import Literal, cast
 
 from fibc.analysis.proofs.enclosure import doubts, enclosure
-from fibc.expressions import Expressions, Typed, collected
+from fibc.expressions import Expressions, Typed
 from fibc.gates.leaves import LEAVES
 from fibc.gates.use import total_range
 from fibc.ir.expression import Expr, Input, inputs_of, params_of, show, substituted
 from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
 from fibc.no_value import no_value
-from fibc.quantities import BadExpressionError, Quantities
+from fibc.quantities import Quantities
 from fibc.resolved import Resolved
 from fibc.typed import Aggregate, Bypass, TokenValue
 from fibc.units import LOG, PURE, RATIO, Unit, conversion, unit_of
 from fibdsl.builtins import RESERVED, TOKEN_WORDS
-from fibdsl.diagnostics.diagnostic import nearest
+from fibdsl.diagnostics.diagnostic import ReportedError, collected, nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.syntax.walk import references
@@ -79,8 +79,9 @@ class _Tokens:
             if name not in NAMES and name not in self.quantities.silent
         }
         self.silent: set[str] = set(self.quantities.silent)
+        self.diagnostics = self.quantities.diagnostics
         self.typing = Expressions(
-            self.quantities.diagnostics,
+            self.diagnostics,
             NAMES,
             params,
             aggregate=self.aggregate,
@@ -105,7 +106,7 @@ class _Tokens:
             }
             try:
                 self.let(statement)
-            except BadExpressionError:
+            except ReportedError:
                 self.silent.add(statement.name.text)
         self.typing.elsewhere = _ELSEWHERE
         bypasses: list[Bypass] = []
@@ -120,7 +121,7 @@ class _Tokens:
                     typed = partial(self.typing.body, other.body)
                     found.setdefault(type(other), self.value(typed, other.span))
                     labelled |= self.labelled(other)
-            except BadExpressionError:
+            except ReportedError:
                 failed = True
         if not failed:  # else what uses it may be what is wrong
             self.unused_lets()
@@ -134,7 +135,7 @@ class _Tokens:
         word = type(statement).__name__.lower()
         for label in _labels(statement.body):
             if label.text == _MEAN:
-                raise self.typing.bad(
+                raise self.diagnostics.bad(
                     "FIB104",
                     f"`{word}/{_MEAN}` is a metric already",
                     label.span,
@@ -150,14 +151,16 @@ class _Tokens:
     def let(self, statement: ast.Let) -> None:
         name, span = statement.name.text, statement.name.span
         if name in self.lets or name in self.silent:
-            raise self.typing.bad("FIB103", f"a second `let {name}`", span, "rename it")
+            raise self.diagnostics.bad("FIB103", f"a second `let {name}`", span, "rename it")
         if name in RESERVED or name in self.quantities.declared:
             taken = "a parameter already"
             if name in RESERVED:
                 taken = "a word of the language"
-            raise self.typing.bad("FIB104", f"`{name}` is {taken}", span, "choose another name")
+            raise self.diagnostics.bad(
+                "FIB104", f"`{name}` is {taken}", span, "choose another name"
+            )
         for label in _labels(statement.body):
-            self.typing.bad(
+            self.diagnostics.add(
                 "FIB209",
                 f"the label `{label.text}` has no effect in a `let`",
                 label.span,
@@ -171,7 +174,7 @@ class _Tokens:
         used = {name for s in self.spec.token for name in references(s) if s is not lets.get(name)}
         for name, statement in lets.items():
             if name in self.lets and name not in used:
-                self.typing.bad(
+                self.diagnostics.add(
                     "FIB109",
                     f"nothing uses `{name}`",
                     statement.name.span,
@@ -212,7 +215,7 @@ class _Tokens:
         expr, unit = typed()
         if wanted is not None and unit not in (None, PURE, wanted):
             assert unit is not None
-            raise self.typing.bad(
+            raise self.diagnostics.bad(
                 "FIB301",
                 f"a gated ratio is a ratio, and this is a {unit}",
                 span,
@@ -229,18 +232,18 @@ class _Tokens:
             shown = show(argument, value.inputs)
             place = self.typing.places.get((function, shown), span)
             if place is not span:
-                shown = self.typing.text(place)
+                shown = self.diagnostics.text(place)
             given = not inputs_of(argument) and bool(params_of(argument))
             message, help = no_value(function, shown, interval, given=given)
-            raise self.typing.bad("FIB305", message, place, help)
+            raise self.diagnostics.bad("FIB305", message, place, help)
 
     def aggregate(self, call: ast.Call, typing: Expressions) -> Typed:
         """`mean(e over LEVEL)`: a name for it, which stands for its value at each token."""
         name = call.function.text
         inner = typing.each(call.arguments)
         if call.over is None or len(inner) != 1:
-            shown = typing.text(call.arguments[0].span)
-            raise typing.bad(
+            shown = self.diagnostics.text(call.arguments[0].span)
+            raise self.diagnostics.bad(
                 "FIB302",
                 f"`{name}` takes one value and the level it is taken over",
                 call.span,
@@ -249,17 +252,17 @@ class _Tokens:
         level = call.over.text
         if level == TOKEN:
             shown = ", ".join(f"`{coarser}`" for coarser in self.coarser())
-            raise typing.bad(
+            raise self.diagnostics.bad(
                 "FIB201",
                 f"a token has one value, of which there is no {name}",
                 call.over.span,
                 f"take it over a coarser level: {shown}",
             )
         if level in self.spec.unknown_levels:
-            raise BadExpressionError
+            raise ReportedError
         if level not in self.coarser():
             help = nearest(level, self.coarser())
-            raise typing.bad("FIB201", f"unknown level `{level}`", call.over.span, help)
+            raise self.diagnostics.bad("FIB201", f"unknown level `{level}`", call.over.span, help)
         [(expr, unit)] = inner
         value = compressed(simplified(expr), typing.inputs)
         self.certain(value, call.span)

@@ -26,14 +26,13 @@ from fibc.ir.scalar import (
 )
 from fibc.no_value import DOES, no_value
 from fibc.promises import typed_promises
-from fibc.quantities import BY_ADVANTAGE, NOTHING, BadExpressionError, Quantities
+from fibc.quantities import BY_ADVANTAGE, NOTHING, Quantities
 from fibc.resolved import Resolved, ResolvedGate
 from fibc.token_statements import token_statements
 from fibc.typed import Budget, CellBudget, TypedGate, TypedObjective
 from fibc.units import unit_of
 from fibdsl.builtins import CELL_COUNTS, GATE_WORDS
-from fibdsl.diagnostics.diagnostic import Diagnostics, Label
-from fibdsl.source import Source, Span
+from fibdsl.diagnostics.diagnostic import Diagnostics, Label, ReportedError
 from fibdsl.syntax import ast
 from fibdsl.syntax.walk import references
 from fibdsl.types import TOKEN, Channels, Signal, Space
@@ -108,7 +107,7 @@ class _Checker(Quantities):
         try:
             scalar, space = self.expr(expr, what="divisor")
             if space not in (None, Space.PURE):
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB301",
                     f"a sum is divided by a pure number, and this is a {space}",
                     expr.span,
@@ -116,10 +115,10 @@ class _Checker(Quantities):
                 )
             self.positive(scalar, expr.span, "divisor")
             if math.isinf(bounds(scalar, self.ranges).low):
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB402", "this divisor is infinite", expr.span, "write a number, or delete it"
                 )
-        except BadExpressionError:
+        except ReportedError:
             return None
         return scalar
 
@@ -133,7 +132,7 @@ class _Checker(Quantities):
         arguments: dict[str, Budget] = {}
         try:
             arguments = self.arguments(level, gate)
-        except BadExpressionError:
+        except ReportedError:
             good = False
         if not good:
             return None
@@ -153,7 +152,7 @@ class _Checker(Quantities):
         wanted = self.spec.signal.space
         if rule.signal is not None and rule.signal is not wanted:
             other = Signal.LOG_RATIO if rule.signal is Space.LOG else Signal.RATIO
-            self.error(
+            self.diagnostics.add(
                 "FIB304",
                 f"`{rule.name}` gates a {rule.signal}, and the signal here is `{self.spec.signal}`",
                 gate.gate_span,
@@ -190,23 +189,23 @@ class _Checker(Quantities):
                 budget = self.budget(level, gate)
                 if budget is not None:
                     found[rule.budgets[0]] = budget
-            except BadExpressionError:
+            except ReportedError:
                 failed = True
             k = rule.steepness
             if k is not None:
                 try:
                     steepness = self.steepness(level, gate, k)
                     found[k.name] = Budget(steepness, steepness)
-                except BadExpressionError:
+                except ReportedError:
                     failed = True
         else:
             for parameter, given in self.given(gate):
                 try:
                     found[parameter.name] = self.argument(level, gate, parameter, given)
-                except BadExpressionError:
+                except ReportedError:
                     failed = True
         if failed:
-            raise BadExpressionError
+            raise ReportedError
         return found
 
     def given(self, gate: ResolvedGate) -> list[tuple[Parameter, list[ast.Argument]]]:
@@ -242,7 +241,7 @@ class _Checker(Quantities):
         rule = gate.rule
         waiting = [p.name for p, given in found if not given]
         if waiting:
-            self.error(
+            self.diagnostics.add(
                 "FIB401",
                 f"`{waiting[0]}` of `{rule.name}` is given by its name",
                 argument.span,
@@ -250,7 +249,7 @@ class _Checker(Quantities):
             )
         elif gate.named:
             name, written = next(iter(gate.named.items()))
-            self.error(
+            self.diagnostics.add(
                 "FIB401",
                 f"`{rule.name}` takes {_counted(len(rule.parameters))}, and `{name}` is named "
                 "besides",
@@ -258,13 +257,13 @@ class _Checker(Quantities):
                 f"write {rule.usage}",
             )
         else:
-            self.error(
+            self.diagnostics.add(
                 "FIB401",
                 f"`{rule.name}` takes {_counted(len(rule.parameters))}, and this is one more",
                 argument.span,
                 f"write {rule.usage}",
             )
-        raise BadExpressionError
+        raise ReportedError
 
     def argument(
         self, level: str, gate: ResolvedGate, parameter: Parameter, given: list[ast.Argument]
@@ -272,7 +271,7 @@ class _Checker(Quantities):
         if not given:
             default = self.default(gate, parameter)
             if level == TOKEN and counted(default.upper):
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB406",
                     f"a token has no members to take `{parameter.name}` from",
                     gate.gate_span,
@@ -282,7 +281,7 @@ class _Checker(Quantities):
         if parameter.space is not None:
             return self.plain(level, gate.rule, parameter, given)
         if len(given) == 1 and given[0].kind != "value":
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB401",
                 f"`{parameter.name}` of `{gate.rule.name}` is one budget for both sides, or a pair",
                 given[0].span,
@@ -290,23 +289,23 @@ class _Checker(Quantities):
             )
         budgets = []
         for argument in given:
-            with contextlib.suppress(BadExpressionError):
+            with contextlib.suppress(ReportedError):
                 budgets.append(self.bound(level, argument))
         if len(budgets) < len(given):
-            raise BadExpressionError
+            raise ReportedError
         return Budget(budgets[0], budgets[-1])
 
     def default(self, gate: ResolvedGate, parameter: Parameter) -> Budget:
         """What a parameter is that is not given."""
         if parameter.default is None:
             if gate.complete:
-                self.error(
+                self.diagnostics.add(
                     "FIB401",
                     f"`{gate.rule.name}` needs `{parameter.name}`",
                     gate.gate_span,
                     f"write {gate.rule.usage}",
                 )
-            raise BadExpressionError
+            raise ReportedError
         scalar = _scalar(parameter.default)
         return Budget(scalar, scalar)
 
@@ -317,7 +316,7 @@ class _Checker(Quantities):
         wanted = unit_of(parameter.space) if parameter.space is not None else None
         argument = given[0]
         if argument.kind == "upper":
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB401",
                 f"`{parameter.name}` of `{rule.name}` is one {wanted}, and no pair of budgets",
                 replace(argument.span, end=given[-1].span.end),
@@ -325,14 +324,14 @@ class _Checker(Quantities):
             )
         words = {**({} if level == TOKEN else _COUNTS), BY_ADVANTAGE: Space.PURE}
         if level == TOKEN and set(references(argument.value)) & set(CELL_COUNTS):
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB406",
                 "a token has no members to count",
                 argument.value.span,
                 "write a number",
             )
         if "inf" in references(argument.value):
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB402",
                 f"`{parameter.name}` of `{rule.name}` is a number, and `inf` is none",
                 argument.value.span,
@@ -342,7 +341,7 @@ class _Checker(Quantities):
         if argument.kind == "lower":
             scalar = Negate(scalar)
         if space is not None and space is not parameter.space:
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB301",
                 f"`{parameter.name}` of `{rule.name}` is a {wanted}, and this is a "
                 f"{unit_of(space)}",
@@ -363,7 +362,7 @@ class _Checker(Quantities):
                 place = rule.places.get((function, shown))
                 labels: tuple[Label, ...] = ()
                 if place is not None:
-                    shown = _written(place, self.diagnostics.source)
+                    shown = self.diagnostics.text(place)
                     labels = (Label(place, f"`{rule.name}` {DOES[function]} this"),)
                 given = {i for i, name in enumerate(rule.inputs) if name in typed.arguments}
                 message, help = no_value(
@@ -373,14 +372,10 @@ class _Checker(Quantities):
                 return False
         return True
 
-    def bad(self, code: str, message: str, span: Span, help: str) -> BadExpressionError:
-        self.error(code, message, span, help)
-        return BadExpressionError()
-
     def neighbours(self, level: str, gate: ResolvedGate) -> bool:
         good = True
         if (self.spec.signal, self.spec.channels) != (Signal.RATIO, Channels.NET):
-            self.error(
+            self.diagnostics.add(
                 "FIB304",
                 f"`{gate.rule.name}` bounds total variation, a sum of |r - 1|, "
                 f"but the signal is `{self.spec.signal} {self.spec.channels}`",
@@ -390,7 +385,7 @@ class _Checker(Quantities):
             good = False
         if gate.over is None and gate.complete:
             coarser = self.names[self.names.index(level) + 1 :]
-            self.error(
+            self.diagnostics.add(
                 "FIB401",
                 f"`{gate.rule.name}` needs the cell whose budget it shares",
                 gate.gate_span,
@@ -404,15 +399,14 @@ class _Checker(Quantities):
         kinds = [argument.kind for argument in arguments]
         if not rule.budgets:
             if arguments:
-                self.error(
+                raise self.diagnostics.bad(
                     "FIB401", f"`{rule.name}` takes no budget", arguments[0].span, "delete it"
                 )
-                raise BadExpressionError
             return None
         if kinds == ["value"]:
             bound = self.bound(level, arguments[0])
             if rule.neighbours and len(variants(bound)) > 1:
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB209",
                     f"the budget of `{rule.name}` is shared by tokens of both signs of the "
                     "advantage",
@@ -420,7 +414,7 @@ class _Checker(Quantities):
                     "write one quantity, without `by_advantage`",
                 )
             if rule.neighbours and counted(bound):
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB209",
                     f"the budget of `{rule.name}` is shared by cells whose `budget`s may differ",
                     arguments[0].span,
@@ -428,24 +422,22 @@ class _Checker(Quantities):
                 )
             return Budget(bound, bound)
         if rule.neighbours:
-            self.error(
+            raise self.diagnostics.bad(
                 "FIB401",
                 f"`{rule.name}` takes one budget, for both sides together",
                 arguments[0].span if arguments else gate.gate_span,
                 f"write `{rule.name}(0.1, over {gate.over or 'LEVEL'})`",
             )
-            raise BadExpressionError
         if kinds != ["upper", "lower"]:
-            self.error(
+            raise self.diagnostics.bad(
                 "FIB401",
                 f"`{rule.name}` takes one budget for both sides, or a pair",
                 arguments[0].span if arguments else gate.gate_span,
                 f"write `{rule.name}(0.2)` or `{rule.name}(+0.2, -0.1)`",
             )
-            raise BadExpressionError
         try:
             upper = self.bound(level, arguments[0])
-        except BadExpressionError:
+        except ReportedError:
             self.bound(level, arguments[1])
             raise
         return Budget(upper, self.bound(level, arguments[1]))
@@ -472,13 +464,12 @@ class _Checker(Quantities):
                 Space.RATIO: "convert it: `ratio(...)`",
                 Space.PURE: f"declare it `: {wanted}`, or multiply it with a budget",
             }.get(space, f"declare the parameter `: {wanted}`, or change the signal")
-            self.error(
+            raise self.diagnostics.bad(
                 "FIB301",
                 f"a budget at `{level}` is a {wanted}, and this is a {space}",
                 value.span,
                 help,
             )
-            raise BadExpressionError
         if isinstance(scalar, ByAdvantage) and isinstance(value, ast.Call):
             for part, written in zip((scalar.up, scalar.down), value.arguments, strict=True):
                 self.positive(part, written.span, "budget")
@@ -489,7 +480,7 @@ class _Checker(Quantities):
         self, argument: ast.Argument, call: ast.Call, words: Mapping[str, Space]
     ) -> Scalar:
         if len(call.arguments) != 1 or call.over is not None:
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB303",
                 "`ratio(...)` takes one ratio",
                 call.span,
@@ -498,13 +489,12 @@ class _Checker(Quantities):
         [bound] = call.arguments
         scalar, space = self.expr(bound, {w: s for w, s in words.items() if w == BY_ADVANTAGE})
         if space not in (None, Space.RATIO):
-            self.error(
+            raise self.diagnostics.bad(
                 "FIB303",
                 f"`ratio(...)` takes a ratio, and this is a {space}",
                 bound.span,
                 "give it a number or a `: ratio` parameter",
             )
-            raise BadExpressionError
         interval = bounds(scalar, self.ranges)
         lower = argument.kind == "lower"
         one = Interval.point(1.0)
@@ -514,7 +504,7 @@ class _Checker(Quantities):
         if not certain:
             side, where = ("lower", "between 0 and 1") if lower else ("upper", "above 1")
             fixed = interval.low == interval.high
-            self.error(
+            raise self.diagnostics.bad(
                 "FIB405",
                 f"the {side} bound of a ratio is {where}, and this is "
                 + (f"{float(interval.low):g}" if fixed else f"in {interval}"),
@@ -523,7 +513,6 @@ class _Checker(Quantities):
                 if lower
                 else "write the bound itself, as in `+ratio(1.2)`, or a parameter `in (1, 2)`",
             )
-            raise BadExpressionError
         if self.spec.signal.space is Space.LOG:
             return Negate(Log(scalar)) if lower else Log(scalar)
         one_scalar = Const(1.0)
@@ -534,7 +523,7 @@ class _Checker(Quantities):
         if written is None:
             default = self.default(gate, k).upper
             if level == TOKEN and counted(default):
-                raise self.bad(
+                raise self.diagnostics.bad(
                     "FIB406",
                     f"a token has no children to take the steepness {k.name} from",
                     gate.gate_span,
@@ -543,14 +532,14 @@ class _Checker(Quantities):
             return default
         scalar, space = self.expr(written.value, {**_COUNTS, BY_ADVANTAGE: Space.PURE}, "steepness")
         if level == TOKEN and counted(scalar):
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB406",
                 "a token has no members to count",
                 written.value.span,
                 f"write a number: `{gate.rule.name}(..., {k.name} = 8)`",
             )
         if space not in (None, Space.PURE):
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB301",
                 f"{k.name} is a pure number, and this is a {space}",
                 written.value.span,
@@ -558,7 +547,7 @@ class _Checker(Quantities):
             )
         self.positive(scalar, written.value.span, "steepness")
         if math.isinf(bounds(scalar, self.ranges).low):
-            raise self.bad(
+            raise self.diagnostics.bad(
                 "FIB402", f"{k.name} is infinite", written.value.span, "use `clip` instead"
             )
         return scalar
@@ -575,7 +564,7 @@ class _Checker(Quantities):
             scalars: dict[str | None, Scalar] = {}
             for entry in clause.entries:
                 argument = ast.Argument("upper", entry.value, entry.value.span)
-                with contextlib.suppress(BadExpressionError):
+                with contextlib.suppress(ReportedError):
                     scalars[entry.name.text if entry.name else None] = self.magnitude(
                         level.name, argument
                     )
@@ -600,7 +589,7 @@ class _Checker(Quantities):
         for name in self.names[: self.names.index(coarsest) + 1]:
             gate = self.spec.gates.get(name)
             if gate is None:
-                self.error(
+                self.diagnostics.add(
                     "FIB205",
                     f"level `{name}` has no gate, though `{coarsest}` above it has one",
                     self.spec.gates[coarsest].span,
@@ -613,17 +602,11 @@ class _Checker(Quantities):
                     if wanted == "base"
                     else f"`{name}` deviates from the coarser gated level `{coarsest}`"
                 )
-                self.error("FIB204", why, gate.span, f"write `{wanted}` here")
+                self.diagnostics.add("FIB204", why, gate.span, f"write `{wanted}` here")
 
 
 def _counted(number: int) -> str:
     return f"{number} argument{'s' if number != 1 else ''}"
-
-
-def _written(span: Span, source: Source) -> str:
-    """What is written there, on one line."""
-    text = (span.source or source).text
-    return " ".join(text[span.start : span.end].split())
 
 
 def _scalar(default: Expr) -> Scalar:

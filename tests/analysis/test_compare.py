@@ -14,7 +14,7 @@ import fibdsl
 from fibc.analysis.compare import Change, Comparison, compare
 from fibc.analysis.facts import Facts
 from fibc.analysis.witnesses.witness import Witness
-from fibc.link import builtin_gates
+from fibc.gates.builtin import builtin_gates
 from fibdsl.objective import Objective
 from tests.analysis import checks
 from tests.analysis.mutants import TEXT, Mutant

@@ -8,7 +8,9 @@ from functools import partial
 from typing import Literal, cast
 
 from fibc.analysis.proofs.enclosure import doubts, enclosure
-from fibc.expressions import Expressions, Typed
+from fibc.expressions.cases import labelled, typed_body, typed_condition
+from fibc.expressions.expression import each, typed
+from fibc.expressions.scope import Scope, Typed
 from fibc.gates.leaves import LEAVES
 from fibc.gates.use import total_range
 from fibc.ir.expression import Expr, Input, inputs_of, params_of, show, substituted
@@ -80,7 +82,7 @@ class _Tokens:
         }
         self.silent: set[str] = set(self.quantities.silent)
         self.diagnostics = self.quantities.diagnostics
-        self.typing = Expressions(
+        self.scope = Scope(
             self.diagnostics,
             NAMES,
             params,
@@ -99,7 +101,7 @@ class _Tokens:
         lets = [s for s in self.spec.token if isinstance(s, ast.Let)]
         for place, statement in enumerate(lets):
             below = {s.name.text for s in lets[place:]} - self.lets.keys() - self.silent
-            self.typing.elsewhere = {
+            self.scope.elsewhere = {
                 **_ELSEWHERE,
                 **dict.fromkeys(below, "its `let` stands further down; move that one up"),
                 statement.name.text: "it is what is being defined",
@@ -108,7 +110,7 @@ class _Tokens:
                 self.let(statement)
             except ReportedError:
                 self.silent.add(statement.name.text)
-        self.typing.elsewhere = _ELSEWHERE
+        self.scope.elsewhere = _ELSEWHERE
         bypasses: list[Bypass] = []
         found: dict[type, TokenValue] = {}
         labelled: dict[str, TokenValue] = {}
@@ -118,8 +120,8 @@ class _Tokens:
                 if isinstance(other, ast.Bypass):
                     bypasses.append(self.bypass(other))
                 elif not isinstance(other, ast.Let):
-                    typed = partial(self.typing.body, other.body)
-                    found.setdefault(type(other), self.value(typed, other.span))
+                    make = partial(typed_body, other.body, self.scope)
+                    found.setdefault(type(other), self.value(make, other.span))
                     labelled |= self.labelled(other)
             except ReportedError:
                 failed = True
@@ -142,8 +144,8 @@ class _Tokens:
                     "choose another label",
                 )
         return {
-            f"{word}/{label}": compressed(simplified(hit), self.typing.inputs)
-            for label, hit in self.typing.labelled(statement.body).items()
+            f"{word}/{label}": compressed(simplified(hit), self.scope.inputs)
+            for label, hit in labelled(statement.body, self.scope).items()
         }
 
     # --- let ------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ class _Tokens:
                 "delete it; cases of a `surrogate`, a `weight`, a `penalty` and of gates are "
                 "measured by their labels",
             )
-        self.lets[name] = self.typing.body(statement.body)
+        self.lets[name] = typed_body(statement.body, self.scope)
 
     def unused_lets(self) -> None:
         lets = {s.name.text: s for s in self.spec.token if isinstance(s, ast.Let)}
@@ -185,12 +187,12 @@ class _Tokens:
 
     def bypass(self, statement: ast.Bypass) -> Bypass:
         # Without gated_ratio: that is what is being said.
-        self.typing.names = {n: u for n, u in NAMES.items() if n != GATED}
-        self.typing.elsewhere = {**_ELSEWHERE, **_IN_BYPASS}
-        self.typing.hidden = self.gated
+        self.scope.names = {n: u for n, u in NAMES.items() if n != GATED}
+        self.scope.elsewhere = {**_ELSEWHERE, **_IN_BYPASS}
+        self.scope.hidden = self.gated
 
         def condition() -> Typed:
-            return self.typing.condition(statement.condition), None
+            return typed_condition(statement.condition, self.scope), None
 
         try:
             both = collected(
@@ -198,21 +200,21 @@ class _Tokens:
                     partial(self.value, condition, statement.span),
                     partial(
                         self.value,
-                        partial(self.typing.expr, statement.value),
+                        partial(typed, statement.value, self.scope),
                         statement.value.span,
                         RATIO,
                     ),
                 ]
             )
         finally:
-            self.typing.names, self.typing.elsewhere = NAMES, _ELSEWHERE
-            self.typing.hidden = ()
+            self.scope.names, self.scope.elsewhere = NAMES, _ELSEWHERE
+            self.scope.hidden = ()
         return Bypass(both[0], both[1], statement.span)
 
     def value(
-        self, typed: Callable[[], Typed], span: Span, wanted: Unit | None = None
+        self, make: Callable[[], Typed], span: Span, wanted: Unit | None = None
     ) -> TokenValue:
-        expr, unit = typed()
+        expr, unit = make()
         if wanted is not None and unit not in (None, PURE, wanted):
             assert unit is not None
             raise self.diagnostics.bad(
@@ -221,7 +223,7 @@ class _Tokens:
                 span,
                 conversion(unit, wanted),
             )
-        value = compressed(simplified(expr), self.typing.inputs)
+        value = compressed(simplified(expr), self.scope.inputs)
         self.certain(value, span)
         return value
 
@@ -230,17 +232,17 @@ class _Tokens:
         inputs = [self.known[name] for name in value.inputs]
         for function, argument, interval in doubts(value.expr, self.quantities.ranges, inputs):
             shown = show(argument, value.inputs)
-            place = self.typing.places.get((function, shown), span)
+            place = self.scope.places.get((function, shown), span)
             if place is not span:
                 shown = self.diagnostics.text(place)
             given = not inputs_of(argument) and bool(params_of(argument))
             message, help = no_value(function, shown, interval, given=given)
             raise self.diagnostics.bad("FIB305", message, place, help)
 
-    def aggregate(self, call: ast.Call, typing: Expressions) -> Typed:
+    def aggregate(self, call: ast.Call) -> Typed:
         """`mean(e over LEVEL)`: a name for it, which stands for its value at each token."""
         name = call.function.text
-        inner = typing.each(call.arguments)
+        inner = each(call.arguments, self.scope)
         if call.over is None or len(inner) != 1:
             shown = self.diagnostics.text(call.arguments[0].span)
             raise self.diagnostics.bad(
@@ -264,7 +266,7 @@ class _Tokens:
             help = nearest(level, self.coarser())
             raise self.diagnostics.bad("FIB201", f"unknown level `{level}`", call.over.span, help)
         [(expr, unit)] = inner
-        value = compressed(simplified(expr), typing.inputs)
+        value = compressed(simplified(expr), self.scope.inputs)
         self.certain(value, call.span)
         if not value.inputs:
             # Of a number only how many tokens there are matters.
@@ -277,7 +279,7 @@ class _Tokens:
             self.known[text] = one if name == "mean" else total_range(one)
             if self.gated & set(value.inputs):
                 self.gated.add(text)
-        return typing.input(text), unit
+        return self.scope.input(text), unit
 
     def coarser(self) -> list[str]:
         """The levels that values can be taken over."""

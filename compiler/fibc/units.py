@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibdsl.source import Span
 from fibdsl.types import Space
 
 
@@ -40,6 +43,33 @@ SIGNAL = Unit("signal")
 
 def unit_of(space: Space) -> Unit:
     return PURE if space is Space.PURE else Unit(space.value)
+
+
+def same(
+    what: str,
+    units: Sequence[Unit | None],
+    diagnostics: Diagnostics,
+    span: Span,
+    spans: Sequence[Span] | None = None,
+) -> Unit | None:
+    """The one unit of several, bare numbers aside. `spans` are theirs, where it is the first that
+    differs that is to be shown.
+
+    Raises:
+        ReportedError: they are not one.
+    """
+    found: Unit | None = None
+    for index, unit in enumerate(units):
+        if found is None or unit is None or unit == found:
+            found = unit if found is None else found
+            continue
+        raise diagnostics.bad(
+            "FIB302",
+            f"{what} puts a {found} and a {unit} together",
+            span if spans is None else spans[index],
+            conversion(unit, found),
+        )
+    return found
 
 
 _CONVERSIONS = {

@@ -7,7 +7,9 @@ from fractions import Fraction
 from pathlib import PurePath
 
 from fibc.analysis.proofs.enclosure import doubts
-from fibc.expressions import Expressions, Typed
+from fibc.expressions.cases import typed_cases
+from fibc.expressions.expression import typed
+from fibc.expressions.scope import Scope
 from fibc.gates.leaves import LEAVES, REALS
 from fibc.gates.parity import unseen
 from fibc.gates.pieces import linear_pieces
@@ -71,7 +73,7 @@ class _Definition:
         names = {x.name.text: unit}
         for parameter in parameters:
             names[parameter.name] = unit if parameter.space is None else unit_of(parameter.space)
-        typing = Expressions(
+        scope = Scope(
             self.diagnostics,
             {**names, **_CONTEXT},
             sign_only=True,
@@ -79,12 +81,12 @@ class _Definition:
             gates=self.gates,
             unknown="a gate knows its parameters; what else it needs has to be one of them",
         )
-        typing.input(x.name.text)
-        cases = self.cases(typing, unit)
-        inputs = ("x", *typing.inputs[1:])
+        scope.input(x.name.text)
+        cases = self.cases(scope, unit)
+        inputs = ("x", *scope.inputs[1:])
         rule = GateRule(
             self.definition.name.text,
-            _text(cases, typing.inputs),
+            _text(cases, scope.inputs),
             PurePath(self.source.path).name,
             parameters,
             inputs,
@@ -92,30 +94,30 @@ class _Definition:
             signal=signal,
             x=x.name.text,
             context=tuple(
-                ast.Name(name, span) for name, span in typing.written.items() if name in _CONTEXT
+                ast.Name(name, span) for name, span in scope.written.items() if name in _CONTEXT
             ),
-            places=typing.places,
+            places=scope.places,
         )
         self.certain(rule)
         rule = replace(rule, pieces=linear_pieces(rule))
         return replace(rule, odd=self.odd(rule))
 
-    def cases(self, typing: Expressions, unit: Unit) -> tuple[Case, ...]:
+    def cases(self, scope: Scope, unit: Unit) -> tuple[Case, ...]:
         body = self.definition.body
         if not isinstance(body, ast.Cases):
-            value = self.fits(typing.expr(body), unit, body)
+            value = self.fits(*typed(body, scope), unit, body)
             return (Case(_regime(None, value, 0), value, None),)
         found: list[Case] = []
-        for index, (label, value, condition, case_unit) in enumerate(typing.cases(body)):
-            value = self.fits((value, case_unit), unit, body.cases[index].value)
-            regime = _regime(label, value, index)
-            if regime in [case.regime for case in found]:
+        for index, case in enumerate(typed_cases(body, scope)):
+            value = self.fits(case.value, case.unit, unit, body.cases[index].value)
+            regime = _regime(case.label, value, index)
+            if regime in [other.regime for other in found]:
                 regime = f"case_{index + 1}"
-            found.append(Case(regime, value, None if condition is None else simplified(condition)))
+            condition = None if case.condition is None else simplified(case.condition)
+            found.append(Case(regime, value, condition))
         return tuple(found)
 
-    def fits(self, typed: Typed, wanted: Unit, expr: ast.Expr) -> Expr:
-        value, unit = typed
+    def fits(self, value: Expr, unit: Unit | None, wanted: Unit, expr: ast.Expr) -> Expr:
         if unit not in (None, wanted):
             assert unit is not None
             raise self.diagnostics.bad(

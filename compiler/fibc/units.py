@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fibdsl.builtins import TOKEN_WORDS
 from fibdsl.diagnostics.diagnostic import Diagnostics
 from fibdsl.source import Span
 from fibdsl.types import Space
@@ -39,6 +40,13 @@ class Unit:
 PURE = Unit("pure", 0)
 LOG, RATIO, DEVIATION = Unit("log"), Unit("ratio"), Unit("deviation")
 SIGNAL = Unit("signal")
+
+_NO_LOG = {
+    **dict.fromkeys(("ratio", "gated_ratio"), RATIO),
+    **dict.fromkeys(("prob", "old_prob", "advantage"), PURE),
+}
+TOKEN_UNITS = {name: _NO_LOG.get(name, LOG) for name in TOKEN_WORDS}
+"""What is known of a token, and its unit."""
 
 
 def unit_of(space: Space) -> Unit:

@@ -19,17 +19,15 @@ from fibc.ir.expression import Const, Expr, Input, inputs_of, show
 from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
 from fibc.no_value import no_value
-from fibc.units import LOG, PURE, RATIO, SIGNAL, Unit, conversion, unit_of
+from fibc.units import PURE, SIGNAL, TOKEN_UNITS, Unit, conversion, unit_of
 from fibdsl.builtins import CELL_COUNTS, GATE_WORDS
 from fibdsl.diagnostics.diagnostic import Diagnostics, Label, ReportedError
 from fibdsl.source import Source
 from fibdsl.syntax import ast
 
-_UNITS = {"ratio": RATIO, "prob": PURE, "old_prob": PURE}
 _CONTEXT = {
     **dict.fromkeys(CELL_COUNTS, PURE),
-    "advantage": PURE,
-    **{name: _UNITS.get(name, LOG) for name in GATE_WORDS},
+    **{name: TOKEN_UNITS[name] for name in ("advantage", *GATE_WORDS)},
 }
 """What a gate may look at besides its parameters: its cell, or at the token the token."""
 

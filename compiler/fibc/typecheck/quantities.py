@@ -1,17 +1,16 @@
-"""Quantities: parameters and expressions, their spaces, and what is certainly positive."""
+"""Quantities: arithmetic on parameters, their spaces, and what is certainly positive."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Binary, ByAdvantage, Const, Count, Negate, Param, Scalar, bounds
 from fibc.resolved import ResolvedParam
-from fibc.typed import TypedParam
 from fibc.units import unit_of
 from fibdsl.builtins import CELL_COUNTS, FUNCTIONS, GATE_WORDS, REDUCTIONS, TOKEN_WORDS
 from fibdsl.diagnostics.diagnostic import Diagnostics, ReportedError, collected, nearest
@@ -22,10 +21,8 @@ from fibdsl.types import Space
 BY_ADVANTAGE = "by_advantage"
 NOTHING: Mapping[str, Space] = MappingProxyType({})
 
-
 _USUAL = {"divisor": "[1, inf)", "steepness": "[1, 100]"}
 """A range that what is positive usually has."""
-
 
 _NO_COUNTS = {
     "divisor": "`mean over ...` divides by a count",
@@ -33,116 +30,23 @@ _NO_COUNTS = {
 }
 
 
+@dataclass
 class Quantities:
     """The parameters of one objective, and the arithmetic on them.
 
     Attributes:
-        ranges: of each parameter that has a sound one.
+        ranges: of each parameter that has a sound one, and of the budgets of cells.
+        silent: parameters of which what is wrong was said.
         lets: names for values at the token.
+        said: unknown names that were reported; once is enough.
     """
 
-    def __init__(
-        self,
-        declared: dict[str, ResolvedParam],
-        diagnostics: Diagnostics,
-        lets: frozenset[str] = frozenset(),
-    ) -> None:
-        self.declared = declared
-        self.lets = lets
-        self.diagnostics = diagnostics
-        self.ranges: dict[str, Interval] = {}
-        # Unknown names that were reported; once is enough.
-        self.said: set[str] = set()
-        # Parameters of which what is wrong was said.
-        self.silent: set[str] = set()
-
-    # --- params ---------------------------------------------------------------------------------
-
-    def param(self, p: ResolvedParam) -> TypedParam | None:
-        interval = default = None
-        with contextlib.suppress(ReportedError):
-            interval = self.range(p)
-            # Uses are judged by the range, whatever the default is.
-            self.ranges[p.name] = interval
-        with contextlib.suppress(ReportedError):
-            default = self.constant(p.default)
-        if interval is None or default is None:
-            return None
-        if math.isinf(default):
-            self.diagnostics.add(
-                "FIB403", "the default is infinite", p.default.span, "write a number"
-            )
-            return None
-        if default not in interval:
-            self.diagnostics.add(
-                "FIB403",
-                f"the default {default:g} is not in {interval}",
-                p.default.span,
-                "change the default or widen the range",
-            )
-            return None
-        return TypedParam(p.name, p.space, default, interval, p.span)
-
-    def range(self, p: ResolvedParam) -> Interval:
-        """What a parameter may be."""
-        if p.range is None:
-            ratio = p.space is Space.RATIO
-            return Interval(0.0, math.inf, True, True) if ratio else Interval.everything()
-        low, high = self.constant(p.range.low), self.constant(p.range.high)
-        interval = Interval(low, high, p.range.low_open, p.range.high_open)
-        if interval.empty:
-            raise self.diagnostics.bad(
-                "FIB404",
-                f"no number is in {interval}",
-                p.range.span,
-                "write the smaller end first, as in `(0, 1)`",
-            )
-        if p.space is Space.RATIO and interval.low < 0:
-            raise self.diagnostics.bad(
-                "FIB404",
-                f"a ratio is positive, but the range {interval} goes below 0",
-                p.range.span,
-                "use a range inside `(0, inf)`",
-            )
-        return interval
-
-    def constant(self, expr: ast.Expr) -> float:
-        """The value of an expression that may not use params."""
-        match expr:
-            case ast.Number(value, span):
-                return self.number(value, span)
-            case ast.Reference("inf", _):
-                return math.inf
-            case ast.Negative(operand, _):
-                return -self.constant(operand)
-            case ast.Binary(operator, left, right, span):
-                a, b = self.constant(left), self.constant(right)
-                if operator == "/" and b == 0:
-                    raise self.diagnostics.bad(
-                        "FIB302", "division by zero", span, "mend the divisor"
-                    )
-                value = {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0.0}[operator]
-                if math.isnan(value):
-                    raise self.diagnostics.bad(
-                        "FIB302", "this is no number", span, "write the number out"
-                    )
-                return value
-            case ast.Call(function) if function.text == BY_ADVANTAGE:
-                help = "declare two parameters; write `by_advantage(a, b)` where a gate gets them"
-            case _:
-                help = "write the number out"
-        raise self.diagnostics.bad(
-            "FIB101", "a default or range is made of numbers only", expr.span, help
-        )
-
-    def number(self, value: float, span: Span) -> float:
-        if math.isinf(value):
-            raise self.diagnostics.bad(
-                "FIB302", "no float is as large as this number", span, "write `inf`"
-            )
-        return value
-
-    # --- expressions ----------------------------------------------------------------------------
+    declared: Mapping[str, ResolvedParam]
+    ranges: dict[str, Interval]
+    silent: frozenset[str]
+    lets: frozenset[str]
+    diagnostics: Diagnostics
+    said: set[str] = field(default_factory=set)
 
     def expr(
         self, expr: ast.Expr, words: Mapping[str, Space] = NOTHING, what: str = "budget"
@@ -156,7 +60,7 @@ class Quantities:
         """
         match expr:
             case ast.Number(value, span):
-                return Const(self.number(value, span)), None
+                return Const(literal(value, span, self.diagnostics)), None
             case ast.Reference("inf", _):
                 return Const(math.inf), None
             case ast.Reference(name, _) if name in words and name != BY_ADVANTAGE:
@@ -320,3 +224,10 @@ class Quantities:
         else:
             help = f"it can be anything in {interval}; narrow the ranges of its parameters"
         raise self.diagnostics.bad("FIB402", f"this {what} is not certainly positive", span, help)
+
+
+def literal(value: float, span: Span, diagnostics: Diagnostics) -> float:
+    """A number as it is written."""
+    if math.isinf(value):
+        raise diagnostics.bad("FIB302", "no float is as large as this number", span, "write `inf`")
+    return value

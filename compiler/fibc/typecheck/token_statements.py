@@ -17,26 +17,16 @@ from fibc.ir.expression import Expr, Input, inputs_of, params_of, show, substitu
 from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
 from fibc.no_value import no_value
-from fibc.quantities import Quantities
 from fibc.resolved import Resolved
+from fibc.typecheck.quantities import Quantities
 from fibc.typed import Aggregate, Bypass, TokenValue
-from fibc.units import LOG, PURE, RATIO, Unit, conversion, unit_of
-from fibdsl.builtins import RESERVED, TOKEN_WORDS
+from fibc.units import PURE, RATIO, TOKEN_UNITS, Unit, conversion, unit_of
+from fibdsl.builtins import RESERVED
 from fibdsl.diagnostics.diagnostic import ReportedError, collected, nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.syntax.walk import references
 from fibdsl.types import TOKEN, TRAJECTORY
-
-_UNITS = {
-    "ratio": RATIO,
-    "gated_ratio": RATIO,
-    "prob": PURE,
-    "old_prob": PURE,
-    "advantage": PURE,
-}
-NAMES: dict[str, Unit] = {name: _UNITS.get(name, LOG) for name in TOKEN_WORDS}
-"""What is known of a token, and its unit."""
 
 GATED = "gated_ratio"
 _MEAN = "mean"
@@ -78,13 +68,13 @@ class _Tokens:
         params = {
             name: unit_of(p.space)
             for name, p in self.quantities.declared.items()
-            if name not in NAMES and name not in self.quantities.silent
+            if name not in TOKEN_UNITS and name not in self.quantities.silent
         }
         self.silent: set[str] = set(self.quantities.silent)
         self.diagnostics = self.quantities.diagnostics
         self.scope = Scope(
             self.diagnostics,
-            NAMES,
+            TOKEN_UNITS,
             params,
             aggregate=self.aggregate,
             elsewhere=_ELSEWHERE,
@@ -187,7 +177,7 @@ class _Tokens:
 
     def bypass(self, statement: ast.Bypass) -> Bypass:
         # Without gated_ratio: that is what is being said.
-        self.scope.names = {n: u for n, u in NAMES.items() if n != GATED}
+        self.scope.names = {n: u for n, u in TOKEN_UNITS.items() if n != GATED}
         self.scope.elsewhere = {**_ELSEWHERE, **_IN_BYPASS}
         self.scope.hidden = self.gated
 
@@ -207,7 +197,7 @@ class _Tokens:
                 ]
             )
         finally:
-            self.scope.names, self.scope.elsewhere = NAMES, _ELSEWHERE
+            self.scope.names, self.scope.elsewhere = TOKEN_UNITS, _ELSEWHERE
             self.scope.hidden = ()
         return Bypass(both[0], both[1], statement.span)
 

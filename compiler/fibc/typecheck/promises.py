@@ -7,7 +7,7 @@ import math
 from fibc.analysis.properties import PROPERTIES
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Const, Scalar
-from fibc.quantities import Quantities
+from fibc.typecheck.quantities import Quantities
 from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import ReportedError, nearest
 from fibdsl.syntax import ast

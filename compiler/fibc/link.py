@@ -85,9 +85,6 @@ class _Linker:
         self.known: dict[str, _Scope | None] = {}
         self.linked: dict[int, Kin | None] = {}
 
-    def error(self, code: str, message: str, span: Span | None, help: str) -> None:
-        self.diagnostics.add(code, message, span, help)
-
     # --- files ----------------------------------------------------------------------------------
 
     def scope(self, file: ast.File, place: Place, stack: tuple[Place, ...]) -> _Scope:
@@ -97,11 +94,13 @@ class _Linker:
         for use in file.uses:
             found = find(use.path, place)
             if isinstance(found, Trouble):
-                self.error("FIB005", found.message, use.span, found.help)
+                self.diagnostics.add("FIB005", found.message, use.span, found.help)
                 scope.whole = False
                 continue
             if found.identity in seen:
-                self.error("FIB103", f"`{use.path}` is used twice", use.span, "delete this")
+                self.diagnostics.add(
+                    "FIB103", f"`{use.path}` is used twice", use.span, "delete this"
+                )
                 continue
             seen.add(found.identity)
             used = self.used(use, found, (*stack, place))
@@ -115,7 +114,7 @@ class _Linker:
             name = objective.name.text
             if name in scope.objectives:
                 where = "" if name in own else f"; `{scope.origins[name].path}` has one"
-                self.error(
+                self.diagnostics.add(
                     "FIB103",
                     f"a second objective `{name}`{where}",
                     objective.name.span,
@@ -157,7 +156,7 @@ class _Linker:
         for definition in file.gates:
             name, span = definition.name.text, definition.name.span
             if name in builtin_gates():
-                self.error(
+                self.diagnostics.add(
                     "FIB104",
                     f"`{name}` is a gate of the language",
                     span,
@@ -165,7 +164,7 @@ class _Linker:
                 )
             elif name in scope.gates or name in own:
                 where = "" if name in own else f"; `{scope.origins[name].path}` has one"
-                self.error("FIB103", f"a second gate `{name}`{where}", span, "rename it")
+                self.diagnostics.add("FIB103", f"a second gate `{name}`{where}", span, "rename it")
             else:
                 own.add(name)
                 gates = {*builtin_gates(), *scope.gates, *names}
@@ -182,7 +181,7 @@ class _Linker:
             circle = stack[identities.index(place.identity) :]
             names = [PurePath(p.shown).name for p in (*circle, circle[0])]
             alone = len(circle) == 1
-            self.error(
+            self.diagnostics.add(
                 "FIB005",
                 "this file uses itself"
                 if alone
@@ -200,11 +199,13 @@ class _Linker:
         try:
             text = place.file.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            self.error("FIB005", f"`{use.path}` is not UTF-8 text", use.span, "save it as UTF-8")
+            self.diagnostics.add(
+                "FIB005", f"`{use.path}` is not UTF-8 text", use.span, "save it as UTF-8"
+            )
             return None
         except OSError as error:
             reason = error.strerror or str(error)
-            self.error(
+            self.diagnostics.add(
                 "FIB005", f"`{use.path}` cannot be read: {reason}", use.span, "make it readable"
             )
             return None
@@ -230,7 +231,7 @@ class _Linker:
         if objective.parent is None:
             for statement in objective.statements:
                 if isinstance(statement, ast.Waive):
-                    self.error(
+                    self.diagnostics.add(
                         "FIB108",
                         "there is no promise to waive: this objective extends no other",
                         statement.span,
@@ -241,7 +242,7 @@ class _Linker:
         if name.text not in scope.objectives:
             if scope.whole:
                 help = _parents_near(name.text, objective.name.text, scope)
-                self.error("FIB101", f"unknown objective `{name.text}`", name.span, help)
+                self.diagnostics.add("FIB101", f"unknown objective `{name.text}`", name.span, help)
             return None
         tree, there = scope.objectives[name.text]
         stack = (*stack, objective)
@@ -259,9 +260,9 @@ class _Linker:
         names = [other.name.text for other in (*stack[start:], tree)]
         if len(names) == 2:
             help = "name the objective it starts from"
-            self.error("FIB005", f"`{tree.name.text}` extends itself", span, help)
+            self.diagnostics.add("FIB005", f"`{tree.name.text}` extends itself", span, help)
         else:
-            self.error(
+            self.diagnostics.add(
                 "FIB005",
                 f"objectives extend each other in a circle: {' -> '.join(names)}",
                 span,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from fibc.gates.rule import Parameter
 from fibc.ir.scalar import Scalar, counted, variants
 from fibc.resolved import Resolved, ResolvedGate
-from fibc.typecheck.bounds import Bounds
+from fibc.typecheck.budgets import Budgets
 from fibc.typecheck.numbers import default, plain, steepness
 from fibc.typecheck.quantities import Quantities
 from fibc.typed import Budget
@@ -27,7 +27,7 @@ def gate_arguments(
     Raises:
         ReportedError: one of them is wrong, or missing.
     """
-    return _Arguments(level, gate, quantities, Bounds(level, spec, quantities)).typed()
+    return _Arguments(level, gate, quantities, Budgets(level, spec, quantities)).typed()
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Arguments:
     level: str
     gate: ResolvedGate
     quantities: Quantities
-    bounds: Bounds
+    budgets: Budgets
 
     def typed(self) -> dict[str, Budget]:
         rule = self.gate.rule
@@ -75,15 +75,10 @@ class _Arguments:
                 where,
                 f"write `{rule.name}(0.2)` or `{rule.name}(+0.2, -0.1)`",
             )
-        budget = self.pair(arguments)
+        budget = self.budgets.pair(arguments)
         if rule.neighbours:
             self.check_shared(budget.upper, where)
         return {rule.budgets[0]: budget}
-
-    def pair(self, given: Sequence[ast.Argument]) -> Budget:
-        """One budget for both sides, or two."""
-        bounds = collected([partial(self.bounds.bound, argument) for argument in given])
-        return Budget(bounds[0], bounds[-1])
 
     def check_shared(self, bound: Scalar, span: Span) -> None:
         """Reports a budget of several tokens that is not the same for all of them."""
@@ -158,7 +153,7 @@ class _Arguments:
                     given[0].span,
                     "write `0.2` or `+0.2, -0.1`",
                 )
-            return {name: self.pair(given)}
+            return {name: self.budgets.pair(given)}
         if given:
             scalar = plain(self.level, rule, parameter, given, self.quantities)
         else:

@@ -9,7 +9,7 @@ from fibc.gates.use import cell_budget_name
 from fibc.ir.interval import Interval, hull
 from fibc.ir.scalar import Scalar, bounds
 from fibc.resolved import Resolved
-from fibc.typecheck.bounds import Bounds
+from fibc.typecheck.budgets import Budgets
 from fibc.typecheck.quantities import Quantities
 from fibc.typed import CellBudget
 from fibdsl.diagnostics.diagnostic import ReportedError
@@ -23,7 +23,7 @@ def cell_budgets(spec: Resolved, quantities: Quantities) -> dict[str, CellBudget
         clause = spec.budgets.get(level.name)
         if clause is None or level.key is None:
             continue
-        here = Bounds(level.name, spec, quantities)
+        here = Budgets(level.name, spec, quantities)
         scalars: dict[str | None, Scalar] = {}
         for entry in clause.entries:
             argument = ast.Argument("upper", entry.value, entry.value.span)

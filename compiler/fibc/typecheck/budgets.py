@@ -1,26 +1,34 @@
-"""The bounds of gates: magnitudes in the space of the signal, certainly positive."""
+"""Budgets: magnitudes in the space of the signal, certainly positive."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fibc.gates.use import at_level
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Binary, ByAdvantage, Const, Log, Negate, Scalar, bounds
 from fibc.resolved import Resolved
 from fibc.typecheck.quantities import BY_ADVANTAGE, NOTHING, Quantities
+from fibc.typed import Budget
+from fibdsl.diagnostics.diagnostic import collected
 from fibdsl.syntax import ast
 from fibdsl.types import Space
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """The bounds of the gate of a level, and of its cells."""
+class Budgets:
+    """The budgets of the gate of a level, and of its cells."""
 
     level: str
     spec: Resolved
     quantities: Quantities
+
+    def pair(self, given: Sequence[ast.Argument]) -> Budget:
+        """One budget for both sides, or two."""
+        each = collected([partial(self.bound, argument) for argument in given])
+        return Budget(each[0], each[-1])
 
     def bound(self, argument: ast.Argument) -> Scalar:
         """One bound of a gate: it may depend on the advantage, and on the budget of the cell."""

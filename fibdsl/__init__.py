@@ -12,15 +12,17 @@ from fibdsl import schedules
 from fibdsl._version import __version__
 
 if TYPE_CHECKING:
-    from fibdsl.api import Evaluation, Objective, check, compile, load, load_text
+    from fibdsl.api import check, compile, load, load_text
     from fibdsl.diagnostics.diagnostic import Diagnostic
+    from fibdsl.evaluation import Evaluation
+    from fibdsl.objective import Objective
     from fibdsl.packaged import load_compiled
     from fibdsl.runtime.layouts import block_layout
 from fibdsl.diagnostics.errors import FibError, InternalError, PackageError
 
 _HOMES = {
-    "Evaluation": "fibdsl.api",
-    "Objective": "fibdsl.api",
+    "Evaluation": "fibdsl.evaluation",
+    "Objective": "fibdsl.objective",
     "block_layout": "fibdsl.runtime.layouts",
     "check": "fibdsl.api",
     "compile": "fibdsl.api",

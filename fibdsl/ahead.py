@@ -27,7 +27,7 @@ from fibdsl.runtime.layouts import BLOCK
 from fibdsl.runtime.loss import FusedLoss
 
 if TYPE_CHECKING:
-    from fibdsl.api import Objective
+    from fibdsl.objective import Objective
 
 LAYOUTS = ("padded", "packed")
 DTYPES = ("float32", "float64", "bfloat16", "float16")

@@ -9,9 +9,9 @@ from typing import Any
 from fibc.analysis.compare import Change, Comparison, compare
 from fibc.analysis.facts import Facts
 from fibc.driver import Checked
-from fibdsl.api import Objective
 from fibdsl.diagnostics.errors import FibError
 from fibdsl.diagnostics.rules import PROMISES
+from fibdsl.objective import Objective
 from fibdsl.parameters import Assignment, shown_values
 
 

@@ -9,7 +9,7 @@ from fibc.analysis.regimes import Regime, regimes
 from fibc.analysis.survey import Extent, Surveyed, extents, survey
 from fibc.cells import named_values
 from fibc.formula.formula import formula
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.parameters import shown_values
 from fibdsl.report import shown_budgets
 

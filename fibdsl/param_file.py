@@ -30,7 +30,7 @@ from fibdsl.source import Source, Span
 from fibdsl.types import Space
 
 if TYPE_CHECKING:
-    from fibdsl.api import Objective
+    from fibdsl.objective import Objective
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 

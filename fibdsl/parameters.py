@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from fibc.typed import TypedParam
 from fibdsl.diagnostics.diagnostic import Diagnostic, Diagnostics, nearest
 from fibdsl.diagnostics.errors import FibError
-from fibdsl.runtime.schedules import Schedule
+from fibdsl.runtime.schedules import Schedule, as_schedule
 
 if TYPE_CHECKING:
-    from fibdsl.api import Objective
+    from fibdsl.objective import Objective
 
 Value = float | Schedule
 """A number, or one a step."""
@@ -83,6 +83,41 @@ class Assignment:
         if found:
             raise FibError(found)
         return changed
+
+
+def fitting(values: Mapping[str, Value], objective: Objective) -> dict[str, Value]:
+    """Values for parameters of an objective, as floats and schedules.
+
+    Raises:
+        FibError: an unknown parameter, a value outside its range, or none at all.
+    """
+    found = Diagnostics(objective.checked.source)
+    known = {p.name: p for p in objective.declared}
+    assigned: dict[str, Value] = {}
+    for name, value in values.items():
+        schedule = as_schedule(value)
+        if name not in known:
+            message = f"objective `{objective.name}` has no parameter `{name}`"
+            found.add("FIB107", message, None, nearest(name, known))
+        elif schedule is not None:
+            assigned[name] = schedule
+            for at, number in zip(schedule.steps, schedule.values, strict=True):
+                if not holds(known[name], number):
+                    message = f"{name} = {number:g} at step {at} is not in {known[name].range}"
+                    help = "choose values inside the declared range"
+                    found.add("FIB403", message, known[name].span, help)
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            found.add("FIB107", f"`{name}` is a number, not {value!r}", None)
+        elif not holds(known[name], value):
+            span = known[name].span
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            message = f"{name} = {shown} is not in {known[name].range}"
+            found.add("FIB403", message, span, "choose a value inside the declared range")
+        else:
+            assigned[name] = float(value)
+    if found.found:
+        raise FibError(found.in_order())
+    return assigned
 
 
 def holds(param: TypedParam, value: float) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from fibc.cells import named_values
-from fibdsl.api import Evaluation, Objective
+from fibdsl.evaluation import Evaluation
+from fibdsl.objective import Objective
 from fibdsl.parameters import shown_values
 from fibdsl.types import TOKEN
 

@@ -15,9 +15,10 @@ from fibc.analysis.survey import verdicts
 from fibc.formula.formula import Formula, formula
 from fibc.ir import nodes as ir
 from fibc.parse import parse
-from fibdsl.api import Objective, load
+from fibdsl.api import load
 from fibdsl.diagnostics.diagnostic import Diagnostics
 from fibdsl.diagnostics.errors import InternalError
+from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
 from fibdsl.syntax import ast
 from fibdsl.types import TOKEN

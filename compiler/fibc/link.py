@@ -7,17 +7,17 @@ parent, and its gates are known by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from fibc.extends import extended
-from fibc.gates.define import CENSOR, define
+from fibc.gates.builtin import builtin_gates
+from fibc.gates.define import define
 from fibc.gates.rule import GateRule
 from fibc.parse import parse
 from fibc.places import PACKAGED, Place, Trouble, find
 from fibdsl.diagnostics.diagnostic import Diagnostics, Label, closest, nearest
-from fibdsl.resources import folder, shipped_specs
+from fibdsl.resources import shipped_specs
 from fibdsl.source import Source, Span
 from fibdsl.syntax import ast
 
@@ -56,20 +56,6 @@ class Linked:
     gates: Gates
 
 
-@cache
-def builtin_gates() -> dict[str, GateRule]:
-    """The gates of the language: those of grammar/prelude.fib, and the one it cannot say."""
-    path = folder("grammar") / "prelude.fib"
-    source = Source(path.name, path.read_text(encoding="utf-8"))
-    diagnostics = Diagnostics(source)
-    file = parse(source, diagnostics, foreign=True)
-    assert file is not None, diagnostics.found
-    rules = [define(definition, source, diagnostics) for definition in file.gates]
-    assert not diagnostics.found, diagnostics.found
-    known = [replace(rule, builtin=True) for rule in (*rules, CENSOR) if rule is not None]
-    return {rule.name: rule for rule in known}
-
-
 def link(file: ast.File, diagnostics: Diagnostics) -> Linked:
     """The objectives and gates of a file; findings, those about files it uses too, go to
     `diagnostics`."""
@@ -99,9 +85,6 @@ class _Linker:
         self.known: dict[str, _Scope | None] = {}
         self.linked: dict[int, Kin | None] = {}
 
-    def error(self, code: str, message: str, span: Span | None, help: str) -> None:
-        self.diagnostics.add(code, message, span, help)
-
     # --- files ----------------------------------------------------------------------------------
 
     def scope(self, file: ast.File, place: Place, stack: tuple[Place, ...]) -> _Scope:
@@ -111,11 +94,13 @@ class _Linker:
         for use in file.uses:
             found = find(use.path, place)
             if isinstance(found, Trouble):
-                self.error("FIB005", found.message, use.span, found.help)
+                self.diagnostics.add("FIB005", found.message, use.span, found.help)
                 scope.whole = False
                 continue
             if found.identity in seen:
-                self.error("FIB103", f"`{use.path}` is used twice", use.span, "delete this")
+                self.diagnostics.add(
+                    "FIB103", f"`{use.path}` is used twice", use.span, "delete this"
+                )
                 continue
             seen.add(found.identity)
             used = self.used(use, found, (*stack, place))
@@ -129,7 +114,7 @@ class _Linker:
             name = objective.name.text
             if name in scope.objectives:
                 where = "" if name in own else f"; `{scope.origins[name].path}` has one"
-                self.error(
+                self.diagnostics.add(
                     "FIB103",
                     f"a second objective `{name}`{where}",
                     objective.name.span,
@@ -171,7 +156,7 @@ class _Linker:
         for definition in file.gates:
             name, span = definition.name.text, definition.name.span
             if name in builtin_gates():
-                self.error(
+                self.diagnostics.add(
                     "FIB104",
                     f"`{name}` is a gate of the language",
                     span,
@@ -179,7 +164,7 @@ class _Linker:
                 )
             elif name in scope.gates or name in own:
                 where = "" if name in own else f"; `{scope.origins[name].path}` has one"
-                self.error("FIB103", f"a second gate `{name}`{where}", span, "rename it")
+                self.diagnostics.add("FIB103", f"a second gate `{name}`{where}", span, "rename it")
             else:
                 own.add(name)
                 gates = {*builtin_gates(), *scope.gates, *names}
@@ -196,7 +181,7 @@ class _Linker:
             circle = stack[identities.index(place.identity) :]
             names = [PurePath(p.shown).name for p in (*circle, circle[0])]
             alone = len(circle) == 1
-            self.error(
+            self.diagnostics.add(
                 "FIB005",
                 "this file uses itself"
                 if alone
@@ -214,11 +199,13 @@ class _Linker:
         try:
             text = place.file.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            self.error("FIB005", f"`{use.path}` is not UTF-8 text", use.span, "save it as UTF-8")
+            self.diagnostics.add(
+                "FIB005", f"`{use.path}` is not UTF-8 text", use.span, "save it as UTF-8"
+            )
             return None
         except OSError as error:
             reason = error.strerror or str(error)
-            self.error(
+            self.diagnostics.add(
                 "FIB005", f"`{use.path}` cannot be read: {reason}", use.span, "make it readable"
             )
             return None
@@ -244,7 +231,7 @@ class _Linker:
         if objective.parent is None:
             for statement in objective.statements:
                 if isinstance(statement, ast.Waive):
-                    self.error(
+                    self.diagnostics.add(
                         "FIB108",
                         "there is no promise to waive: this objective extends no other",
                         statement.span,
@@ -255,7 +242,7 @@ class _Linker:
         if name.text not in scope.objectives:
             if scope.whole:
                 help = _parents_near(name.text, objective.name.text, scope)
-                self.error("FIB101", f"unknown objective `{name.text}`", name.span, help)
+                self.diagnostics.add("FIB101", f"unknown objective `{name.text}`", name.span, help)
             return None
         tree, there = scope.objectives[name.text]
         stack = (*stack, objective)
@@ -273,9 +260,9 @@ class _Linker:
         names = [other.name.text for other in (*stack[start:], tree)]
         if len(names) == 2:
             help = "name the objective it starts from"
-            self.error("FIB005", f"`{tree.name.text}` extends itself", span, help)
+            self.diagnostics.add("FIB005", f"`{tree.name.text}` extends itself", span, help)
         else:
-            self.error(
+            self.diagnostics.add(
                 "FIB005",
                 f"objectives extend each other in a circle: {' -> '.join(names)}",
                 span,

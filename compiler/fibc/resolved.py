@@ -11,6 +11,8 @@ from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import Channels, Level, Signal, Space
 
+TokenStatement = ast.Let | ast.Bypass | ast.Surrogate | ast.Weight | ast.Penalty
+
 
 @dataclass(frozen=True, slots=True)
 class ResolvedParam:
@@ -78,7 +80,7 @@ class Resolved:
     summed: frozenset[str]
     budgets: dict[str, ast.PerCell]
     after: ResolvedGate | None
-    token: tuple[ast.Let | ast.Bypass | ast.Surrogate | ast.Weight | ast.Penalty, ...]
+    token: tuple[TokenStatement, ...]
     reduce: tuple[ReduceStep, ...]
     divisors: dict[int, ast.Expr]
     requires: tuple[ast.Require, ...]

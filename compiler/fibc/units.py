@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fibdsl.builtins import TOKEN_WORDS
+from fibdsl.diagnostics.diagnostic import Diagnostics
+from fibdsl.source import Span
 from fibdsl.types import Space
 
 
@@ -37,9 +41,43 @@ PURE = Unit("pure", 0)
 LOG, RATIO, DEVIATION = Unit("log"), Unit("ratio"), Unit("deviation")
 SIGNAL = Unit("signal")
 
+_NO_LOG = {
+    **dict.fromkeys(("ratio", "gated_ratio"), RATIO),
+    **dict.fromkeys(("prob", "old_prob", "advantage"), PURE),
+}
+TOKEN_UNITS = {name: _NO_LOG.get(name, LOG) for name in TOKEN_WORDS}
+"""What is known of a token, and its unit."""
+
 
 def unit_of(space: Space) -> Unit:
     return PURE if space is Space.PURE else Unit(space.value)
+
+
+def same(
+    what: str,
+    units: Sequence[Unit | None],
+    diagnostics: Diagnostics,
+    span: Span,
+    spans: Sequence[Span] | None = None,
+) -> Unit | None:
+    """The one unit of several, bare numbers aside. `spans` are theirs, where it is the first that
+    differs that is to be shown.
+
+    Raises:
+        ReportedError: they are not one.
+    """
+    found: Unit | None = None
+    for index, unit in enumerate(units):
+        if found is None or unit is None or unit == found:
+            found = unit if found is None else found
+            continue
+        raise diagnostics.bad(
+            "FIB302",
+            f"{what} puts a {found} and a {unit} together",
+            span if spans is None else spans[index],
+            conversion(unit, found),
+        )
+    return found
 
 
 _CONVERSIONS = {

@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 
-from fibdsl.api import Objective
 from fibdsl.cli.options import add_spec, load_spec
 from fibdsl.diagnostics.errors import PackageError
 from fibdsl.diagnostics.render.full import render
+from fibdsl.objective import Objective
 
 _DESCRIPTION = """\
 Compiles a checked spec to a readable Python module that imports only torch and holds one class,

@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import Any
 
-from fibdsl.api import Objective
 from fibdsl.cli.options import add_cells, add_spec, cells_of, load_at_step
 from fibdsl.diagnostics.render.full import render
+from fibdsl.objective import Objective
 from fibdsl.types import TRAJECTORY
 
 _TOKENS = ("logp", "old_logp", "advantages", "mask")

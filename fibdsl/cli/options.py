@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fibdsl.api import Objective, loaded, read_source
+from fibdsl.api import loaded, read_source
+from fibdsl.objective import Objective
 from fibdsl.parameters import Assignment
 
 

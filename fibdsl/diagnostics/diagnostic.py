@@ -1,17 +1,23 @@
-"""A diagnostic, the list they are collected in, and the nearest valid name."""
+"""A diagnostic, the list they are collected in, and the nearest valid name.
+
+What is wrong in a part is added to the list and ends the judging of what contains it (`bad`); its
+other parts are judged all the same (`collected`).
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fibdsl.diagnostics.rules import RULES, Rule, Severity
 from fibdsl.source import Source, Span
 
 if TYPE_CHECKING:
     from fibc.analysis.witnesses.witness import Witness
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,11 @@ class Diagnostic:
         return self.source.position(self.span.start)[1] if self.span else 1
 
 
+class ReportedError(Exception):
+    """What is wrong was added to the diagnostics; nothing more can be said about what contains
+    it."""
+
+
 class Diagnostics:
     """Collects the findings about one source; errors never stop the collecting."""
 
@@ -98,6 +109,15 @@ class Diagnostics:
             Diagnostic(rule, message, source, span, help, here, (*elsewhere, *notes), witness)
         )
 
+    def bad(self, rule: str, message: str, span: Span, help: str | None = None) -> ReportedError:
+        """Adds a finding; what is returned is to be raised."""
+        self.add(rule, message, span, help)
+        return ReportedError()
+
+    def text(self, span: Span) -> str:
+        """What is written there, on one line."""
+        return " ".join(self._file(span).text[span.start : span.end].split())
+
     def _file(self, span: Span | None) -> Source:
         return (span and span.source) or self.source
 
@@ -115,6 +135,20 @@ class Diagnostics:
                 d.code,
             ),
         )
+
+
+def collected(makes: Sequence[Callable[[], T]]) -> list[T]:
+    """What all of them make; when some fail the others are made all the same, for their
+    findings."""
+    made: list[T] = []
+    for make in makes:
+        try:
+            made.append(make())
+        except ReportedError:
+            continue
+    if len(made) < len(makes):
+        raise ReportedError
+    return made
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fibc import interp
 
 if TYPE_CHECKING:
-    from fibdsl.api import Objective
+    from fibdsl.objective import Objective
 
 
 class _GatedRatio(torch.autograd.Function):

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from fibc import interp
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Scalar, evaluate
-from fibdsl.api import Evaluation, Objective
+from fibdsl.evaluation import Evaluation
+from fibdsl.objective import Objective
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.analysis import checks
 from tests.analysis.general_subjects import ByNumpy, Subject
 from tests.meaning.batches import Tensors

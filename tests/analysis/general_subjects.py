@@ -12,7 +12,7 @@ import numpy as np
 
 from fibc import interp
 from fibc.ir import nodes as ir
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.meaning.batches import Tensors
 from tests.property.model import World
 from tests.property.nodes import Floats

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from fibc.gates.builtin import builtin_gates
 from fibc.gates.rule import GateRule
-from fibc.link import builtin_gates
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import fibdsl
 from fibc.analysis.compare import Change, Comparison, compare
 from fibc.analysis.facts import Facts
 from fibc.analysis.witnesses.witness import Witness
-from fibc.link import builtin_gates
-from fibdsl.api import Objective
+from fibc.gates.builtin import builtin_gates
+from fibdsl.objective import Objective
 from tests.analysis import checks
 from tests.analysis.mutants import TEXT, Mutant
 from tests.analysis.random_cases import CHAINS, random_batch, random_spec

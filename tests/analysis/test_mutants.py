@@ -9,7 +9,7 @@ import pytest
 
 import fibdsl
 from fibc import driver
-from fibc.link import builtin_gates
+from fibc.gates.builtin import builtin_gates
 from fibdsl.resources import shipped_specs
 from fibdsl.source import Source
 from tests.analysis.mutants import TABLE, TEXT, Mutant, TableMutant, mutated

@@ -14,9 +14,9 @@ import sympy  # type: ignore[import-untyped]
 
 from fibc.analysis.proofs.rational import K, Rational
 from fibc.analysis.proofs.shape import Shape, shape
+from fibc.gates.builtin import builtin_gates
 from fibc.gates.rule import GateRule
 from fibc.ir.interval import Interval, Real
-from fibc.link import builtin_gates
 from fibdsl.diagnostics.errors import InternalError
 from tests.analysis.checks import value_of_gate
 

@@ -26,7 +26,7 @@ from fibc.analysis.witnesses.extremes import extreme_trials
 from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, hull
 from fibc.typed import Promise
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.analysis import checks
 from tests.analysis.checks import Tensors
 from tests.analysis.random_cases import random_batch, random_spec, split_in_two

@@ -17,7 +17,7 @@ from torch import Tensor
 from fibc import interp
 from fibc.batch import Batch
 from fibc.ir import nodes as ir
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.types import TOKEN
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"

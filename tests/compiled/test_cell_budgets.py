@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.compiled.cases import LAYOUTS, Case, Result, compiled, random_case
 from tests.compiled.test_parity import CountingInductor
 from tests.meaning.test_cell_budgets import DOMAINS, NO_ELSE, WRONG_CELLS

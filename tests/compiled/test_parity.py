@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch._inductor.compile_fx import compile_fx
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
 from tests.compiled.cases import (
     LAYOUTS,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
 from tests.compiled.cases import LAYOUTS, Case, Result, random_case, real_case, reference
 from tests.distributed.harness import gathered

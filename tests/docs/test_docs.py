@@ -14,9 +14,9 @@ import fibc
 import fibdsl
 from fibc import driver
 from fibc.emit.stages import STAGES
+from fibc.gates.builtin import builtin_gates
 from fibc.grammar import CONTEXTUAL
 from fibc.ir.printer import show
-from fibc.link import builtin_gates
 from fibdsl.cli.main import main
 from fibdsl.diagnostics.catalogue import catalogue
 from fibdsl.diagnostics.page import page

@@ -10,7 +10,7 @@ import pytest
 
 import fibdsl
 from fibc import driver
-from fibc.token_statements import NAMES
+from fibc.units import TOKEN_UNITS
 from fibdsl.builtins import FUNCTIONS, REDUCTIONS
 from fibdsl.diagnostics.rules import Severity
 from fibdsl.resources import folder
@@ -42,9 +42,9 @@ def test_the_prelude_is_shown() -> None:
 
 
 def test_every_name_at_the_token_is_listed() -> None:
-    assert [code(row[0]) for row in rows("name at the token")] == list(NAMES)
+    assert [code(row[0]) for row in rows("name at the token")] == list(TOKEN_UNITS)
     for name, _, space in rows("name at the token"):
-        assert space == NAMES[code(name)].space
+        assert space == TOKEN_UNITS[code(name)].space
 
 
 def test_every_function_is_listed() -> None:

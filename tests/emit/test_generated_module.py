@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 import fibc
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
 
 ROOTS = [str(Path(package.__path__[0]).parent) for package in (fibdsl, fibc)]

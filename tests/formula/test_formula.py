@@ -13,7 +13,7 @@ import pytest
 import fibdsl
 from fibc.formula.formula import formula
 from fibc.ir.functions import FUNCTIONS
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
 from tests.formula.evaluated import Evaluated
 from tests.meaning.batches import Tensors, random_tensors

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import fibdsl
 from fibc import interp
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.closed_forms import Batch, random_batch
 
 Tensors = dict[str, Any]

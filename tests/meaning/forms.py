@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests import closed_forms
 from tests.closed_forms import Batch, Floats, Level
 from tests.meaning.batches import spec

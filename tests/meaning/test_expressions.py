@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import fibdsl
-from fibdsl.api import Evaluation, Objective
+from fibdsl.evaluation import Evaluation
+from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
 from tests.compiled.cases import Case, compiled, random_case, reference
 from tests.meaning.batches import Tensors, of_log_ratios, random_tensors, spec

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fibdsl
-from fibdsl.api import Evaluation, Objective
+from fibdsl.evaluation import Evaluation
+from fibdsl.objective import Objective
 from tests import closed_forms
 from tests.closed_forms import Batch
 from tests.meaning.batches import of_log_ratios, spec

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
 from tests.meaning.batches import Tensors, jacobian, log_ratios, of_log_ratios, random_tensors, spec
 

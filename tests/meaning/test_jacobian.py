@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.meaning.batches import (
     jacobian,
     log_ratios,

@@ -12,14 +12,14 @@ import pytest
 import fibdsl
 from fibc import driver, interp
 from fibc.analysis.facts import Facts
+from fibc.gates.builtin import builtin_gates
 from fibc.ir import nodes as ir
 from fibc.ir.scalar import Const, Param
 from fibc.ir.verify import verify
-from fibc.link import builtin_gates
 from fibc.passes import PASSES, optimise
 from fibc.passes.without_overflow import without_overflow
-from fibdsl.api import Objective
 from fibdsl.diagnostics.errors import InternalError
+from fibdsl.objective import Objective
 from tests.meaning.batches import Tensors, random_tensors, spec
 
 SHIPPED = ("ppo", "grpo", "dapo", "gspo", "apc", "fiberpo", "fiberpo_domain")

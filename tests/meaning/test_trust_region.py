@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.closed_forms import Batch, Floats, apc_maximum, linear_program_trpo, random_batch
 
 APC = fibdsl.load("apc")

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.runtime.loss import FusedLoss
 from tests.compiled.cases import LAYOUTS, Case, compiled
 from tests.meaning.batches import Tensors, random_tensors

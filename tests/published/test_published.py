@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fibdsl
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
 from tests.closed_forms import Batch, Floats, random_batch
 from tests.compiled.cases import LAYOUTS, Case, compiled

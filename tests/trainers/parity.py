@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 from tests.trainers import trl_cases, verl_cases
 from tests.trainers.case import Case
 from tests.trainers.results import Error, Result, relative_error

@@ -7,7 +7,7 @@ from typing import Any
 
 import fibdsl
 from fibc.ir.scalar import show_scalar
-from fibdsl.api import Objective
+from fibdsl.objective import Objective
 
 
 def variant(spec: str, statements: tuple[str, ...], params: dict[str, Any]) -> Objective:

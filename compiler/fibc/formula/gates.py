@@ -18,10 +18,10 @@ from fibc.formula.algebra import (
     number,
 )
 from fibc.formula.functions import Functions
+from fibc.gates.builtin import builtin_gates
 from fibc.gates.rule import GateRule
 from fibc.ir import nodes as ir
 from fibc.ir.expression import Expr, fold
-from fibc.link import builtin_gates
 
 
 def gated(

@@ -1,19 +1,19 @@
-"""Quantities: parameters and expressions, their spaces, and what is certainly positive."""
+"""Quantities: arithmetic on parameters, their spaces, and what is certainly positive."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Binary, ByAdvantage, Const, Count, Negate, Param, Scalar, bounds
 from fibc.resolved import ResolvedParam
-from fibc.typed import TypedParam
 from fibc.units import unit_of
 from fibdsl.builtins import CELL_COUNTS, FUNCTIONS, GATE_WORDS, REDUCTIONS, TOKEN_WORDS
-from fibdsl.diagnostics.diagnostic import Diagnostics, nearest
+from fibdsl.diagnostics.diagnostic import Diagnostics, ReportedError, collected, nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.types import Space
@@ -21,10 +21,8 @@ from fibdsl.types import Space
 BY_ADVANTAGE = "by_advantage"
 NOTHING: Mapping[str, Space] = MappingProxyType({})
 
-
 _USUAL = {"divisor": "[1, inf)", "steepness": "[1, 100]"}
 """A range that what is positive usually has."""
-
 
 _NO_COUNTS = {
     "divisor": "`mean over ...` divides by a count",
@@ -32,119 +30,23 @@ _NO_COUNTS = {
 }
 
 
-class BadExpressionError(Exception):
-    """An expression was reported; nothing more can be said about what contains it."""
-
-
+@dataclass
 class Quantities:
     """The parameters of one objective, and the arithmetic on them.
 
     Attributes:
-        ranges: of each parameter that has a sound one.
+        ranges: of each parameter that has a sound one, and of the budgets of cells.
+        silent: parameters of which what is wrong was said.
         lets: names for values at the token.
+        said: unknown names that were reported; once is enough.
     """
 
-    def __init__(
-        self,
-        declared: dict[str, ResolvedParam],
-        diagnostics: Diagnostics,
-        lets: frozenset[str] = frozenset(),
-    ) -> None:
-        self.declared = declared
-        self.lets = lets
-        self.diagnostics = diagnostics
-        self.ranges: dict[str, Interval] = {}
-        # Unknown names that were reported; once is enough.
-        self.said: set[str] = set()
-        # Parameters of which what is wrong was said.
-        self.silent: set[str] = set()
-
-    def error(self, code: str, message: str, span: Span, help: str | None = None) -> None:
-        self.diagnostics.add(code, message, span, help)
-
-    # --- params ---------------------------------------------------------------------------------
-
-    def param(self, p: ResolvedParam) -> TypedParam | None:
-        interval = default = None
-        with contextlib.suppress(BadExpressionError):
-            interval = self.range(p)
-            # Uses are judged by the range, whatever the default is.
-            self.ranges[p.name] = interval
-        with contextlib.suppress(BadExpressionError):
-            default = self.constant(p.default)
-        if interval is None or default is None:
-            return None
-        if math.isinf(default):
-            self.error("FIB403", "the default is infinite", p.default.span, "write a number")
-            return None
-        if default not in interval:
-            self.error(
-                "FIB403",
-                f"the default {default:g} is not in {interval}",
-                p.default.span,
-                "change the default or widen the range",
-            )
-            return None
-        return TypedParam(p.name, p.space, default, interval, p.span)
-
-    def range(self, p: ResolvedParam) -> Interval:
-        """What a parameter may be."""
-        if p.range is None:
-            ratio = p.space is Space.RATIO
-            return Interval(0.0, math.inf, True, True) if ratio else Interval.everything()
-        low, high = self.constant(p.range.low), self.constant(p.range.high)
-        interval = Interval(low, high, p.range.low_open, p.range.high_open)
-        if interval.empty:
-            self.error(
-                "FIB404",
-                f"no number is in {interval}",
-                p.range.span,
-                "write the smaller end first, as in `(0, 1)`",
-            )
-            raise BadExpressionError
-        if p.space is Space.RATIO and interval.low < 0:
-            self.error(
-                "FIB404",
-                f"a ratio is positive, but the range {interval} goes below 0",
-                p.range.span,
-                "use a range inside `(0, inf)`",
-            )
-            raise BadExpressionError
-        return interval
-
-    def constant(self, expr: ast.Expr) -> float:
-        """The value of an expression that may not use params."""
-        match expr:
-            case ast.Number(value, span):
-                return self.number(value, span)
-            case ast.Reference("inf", _):
-                return math.inf
-            case ast.Negative(operand, _):
-                return -self.constant(operand)
-            case ast.Binary(operator, left, right, span):
-                a, b = self.constant(left), self.constant(right)
-                if operator == "/" and b == 0:
-                    self.error("FIB302", "division by zero", span, "mend the divisor")
-                    raise BadExpressionError
-                value = {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0.0}[operator]
-                if math.isnan(value):
-                    self.error("FIB302", "this is no number", span, "write the number out")
-                    raise BadExpressionError
-                return value
-            case ast.Call(function) if function.text == BY_ADVANTAGE:
-                help = "declare two parameters; write `by_advantage(a, b)` where a gate gets them"
-            case _:
-                help = "write the number out"
-        self.error("FIB101", "a default or range is made of numbers only", expr.span, help)
-        raise BadExpressionError
-
-    def number(self, value: float, span: Span) -> float:
-        if math.isinf(value):
-            self.error("FIB302", "no float is as large as this number", span, "write `inf`")
-            raise BadExpressionError
-        return value
-
-    # --- expressions ----------------------------------------------------------------------------
+    declared: Mapping[str, ResolvedParam]
+    ranges: dict[str, Interval]
+    silent: frozenset[str]
+    lets: frozenset[str]
+    diagnostics: Diagnostics
+    said: set[str] = field(default_factory=set)
 
     def expr(
         self, expr: ast.Expr, words: Mapping[str, Space] = NOTHING, what: str = "budget"
@@ -158,18 +60,18 @@ class Quantities:
         """
         match expr:
             case ast.Number(value, span):
-                return Const(self.number(value, span)), None
+                return Const(literal(value, span, self.diagnostics)), None
             case ast.Reference("inf", _):
                 return Const(math.inf), None
             case ast.Reference(name, _) if name in words and name != BY_ADVANTAGE:
                 return Count(name), words[name]
             case ast.Reference(name, _) if name in self.silent:
-                raise BadExpressionError
+                raise ReportedError
             case ast.Reference(name, span) if name in self.declared:
                 return Param(name), self.declared[name].space
             case ast.Reference(name, span):
                 self.unknown(name, span, words, what)
-                raise BadExpressionError
+                raise ReportedError
             case ast.Negative(operand, _):
                 scalar, space = self.expr(operand, words, what)
                 return Negate(scalar), space
@@ -177,14 +79,14 @@ class Quantities:
                 return self.by_advantage(expr, words, what)
             case ast.Call():
                 self.no_function(expr, words, what)
-                raise BadExpressionError
+                raise ReportedError
             case ast.Binary():
                 return self.binary(expr, words, what)
 
     def unknown(self, name: str, span: Span, words: Mapping[str, Space], what: str) -> None:
         """Reports a name that stands for nothing here."""
         if name in CELL_COUNTS:
-            self.error(
+            self.diagnostics.add(
                 "FIB101",
                 f"`{name}` counts the members of a cell; a {what} does not depend on it",
                 span,
@@ -193,7 +95,7 @@ class Quantities:
                 ),
             )
         elif name == "budget":
-            self.error(
+            self.diagnostics.add(
                 "FIB101",
                 "there is no `budget` here",
                 span,
@@ -201,14 +103,14 @@ class Quantities:
                 "for the budgets of its gate",
             )
         elif name == "advantage" and BY_ADVANTAGE in words:
-            self.error(
+            self.diagnostics.add(
                 "FIB209",
                 f"a {what} may depend on the sign of the advantage only",
                 span,
                 "write `by_advantage(a, b)`: a where the advantage is >= 0, b where it is < 0",
             )
         elif name in TOKEN_WORDS or name in self.lets:
-            self.error(
+            self.diagnostics.add(
                 "FIB209",
                 f"`{name}` is known of a token, and a {what} is the same for all of them",
                 span,
@@ -218,18 +120,18 @@ class Quantities:
             )
         elif name == BY_ADVANTAGE and name in words:
             help = "it is a function: write `by_advantage(a, b)`"
-            self.error("FIB101", f"unknown name `{name}`", span, help)
+            self.diagnostics.add("FIB101", f"unknown name `{name}`", span, help)
         elif name not in self.said:
             self.said.add(name)
             known = [*self.declared, *(w for w in words if w != BY_ADVANTAGE)]
-            self.error("FIB101", f"unknown name `{name}`", span, nearest(name, known))
+            self.diagnostics.add("FIB101", f"unknown name `{name}`", span, nearest(name, known))
 
     def no_function(self, call: ast.Call, words: Mapping[str, Space], what: str) -> None:
         """Reports a call of what is no function here."""
         name, span = call.function.text, call.function.span
         may = "and `by_advantage(a, b)`" if BY_ADVANTAGE in words else "only"
         if name == "ratio":
-            self.error(
+            self.diagnostics.add(
                 "FIB303",
                 "`ratio(...)` is a bound, not a number to calculate with",
                 call.span,
@@ -237,7 +139,7 @@ class Quantities:
             )
         elif name in FUNCTIONS or name in REDUCTIONS:
             bars = span == call.span
-            self.error(
+            self.diagnostics.add(
                 "FIB209",
                 f"`{'|...|' if bars else name}` cannot stand here",
                 span,
@@ -245,49 +147,40 @@ class Quantities:
             )
         else:
             known = ["ratio", *([BY_ADVANTAGE] if BY_ADVANTAGE in words else [])]
-            self.error("FIB101", f"unknown function `{name}`", span, nearest(name, known))
+            self.diagnostics.add("FIB101", f"unknown function `{name}`", span, nearest(name, known))
 
     def each(
         self, exprs: Sequence[ast.Expr], words: Mapping[str, Space], what: str
     ) -> list[tuple[Scalar, Space | None]]:
         """All of several expressions, so that all that is wrong in them is said."""
-        found = []
-        for expr in exprs:
-            with contextlib.suppress(BadExpressionError):
-                found.append(self.expr(expr, words, what))
-        if len(found) < len(exprs):
-            raise BadExpressionError
-        return found
+        return collected([partial(self.expr, expr, words, what) for expr in exprs])
 
     def by_advantage(
         self, call: ast.Call, words: Mapping[str, Space], what: str
     ) -> tuple[Scalar, Space | None]:
         """`by_advantage(a, b)`: a where the advantage is >= 0, else b."""
         if BY_ADVANTAGE not in words:
-            self.error(
+            raise self.diagnostics.bad(
                 "FIB209",
                 "there is no advantage here",
                 call.span,
                 "only what a gate is given may depend on it",
             )
-            raise BadExpressionError
         if len(call.arguments) != 2 or call.over is not None:
-            self.error(
+            raise self.diagnostics.bad(
                 "FIB302",
                 "`by_advantage` takes two quantities",
                 call.span,
                 "write `by_advantage(a, b)`: a where the advantage is >= 0, b where it is < 0",
             )
-            raise BadExpressionError
         (up, a), (down, b) = self.each(call.arguments, words, what)
         if a is not None and b is not None and a is not b:
-            self.error(
+            raise self.diagnostics.bad(
                 "FIB302",
                 f"`by_advantage` puts a {unit_of(a)} and a {unit_of(b)} together",
                 call.arguments[1].span,
                 "give both in one space",
             )
-            raise BadExpressionError
         return ByAdvantage(up, down), a or b
 
     def binary(
@@ -296,8 +189,7 @@ class Quantities:
         (left, a), (right, b) = self.each((expr.left, expr.right), words, what)
         scalar = Binary(expr.operator, left, right)
         if expr.operator == "/" and right == Const(0.0):
-            self.error("FIB302", "division by zero", expr.span, "mend the divisor")
-            raise BadExpressionError
+            raise self.diagnostics.bad("FIB302", "division by zero", expr.span, "mend the divisor")
         factor = (None, Space.PURE)
         if expr.operator in "+-":
             if a is None or b is None or a is b:
@@ -312,13 +204,12 @@ class Quantities:
             return scalar, a
         elif a is b:
             return scalar, Space.PURE
-        self.error(
+        raise self.diagnostics.bad(
             "FIB302",
             f"{a or 'number'} {expr.operator} {b or 'number'} has no meaning",
             expr.span,
             "quantities add within one space; only pure numbers multiply and divide others",
         )
-        raise BadExpressionError
 
     def positive(self, scalar: Scalar, span: Span, what: str) -> None:
         interval = bounds(scalar, self.ranges)
@@ -332,5 +223,11 @@ class Quantities:
             help = f"give its parameters ranges, as in `in {_USUAL.get(what, '(0, 1)')}`"
         else:
             help = f"it can be anything in {interval}; narrow the ranges of its parameters"
-        self.error("FIB402", f"this {what} is not certainly positive", span, help)
-        raise BadExpressionError
+        raise self.diagnostics.bad("FIB402", f"this {what} is not certainly positive", span, help)
+
+
+def literal(value: float, span: Span, diagnostics: Diagnostics) -> float:
+    """A number as it is written."""
+    if math.isinf(value):
+        raise diagnostics.bad("FIB302", "no float is as large as this number", span, "write `inf`")
+    return value

@@ -8,33 +8,25 @@ from functools import partial
 from typing import Literal, cast
 
 from fibc.analysis.proofs.enclosure import doubts, enclosure
-from fibc.expressions import Expressions, Typed, collected
+from fibc.expressions.cases import labelled, typed_body, typed_condition
+from fibc.expressions.expression import each, typed
+from fibc.expressions.scope import Scope, Typed
 from fibc.gates.leaves import LEAVES
 from fibc.gates.use import total_range
 from fibc.ir.expression import Expr, Input, inputs_of, params_of, show, substituted
 from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
 from fibc.no_value import no_value
-from fibc.quantities import BadExpressionError, Quantities
 from fibc.resolved import Resolved
+from fibc.typecheck.quantities import Quantities
 from fibc.typed import Aggregate, Bypass, TokenValue
-from fibc.units import LOG, PURE, RATIO, Unit, conversion, unit_of
-from fibdsl.builtins import RESERVED, TOKEN_WORDS
-from fibdsl.diagnostics.diagnostic import nearest
+from fibc.units import PURE, RATIO, TOKEN_UNITS, Unit, conversion, unit_of
+from fibdsl.builtins import RESERVED
+from fibdsl.diagnostics.diagnostic import ReportedError, collected, nearest
 from fibdsl.source import Span
 from fibdsl.syntax import ast
 from fibdsl.syntax.walk import references
 from fibdsl.types import TOKEN, TRAJECTORY
-
-_UNITS = {
-    "ratio": RATIO,
-    "gated_ratio": RATIO,
-    "prob": PURE,
-    "old_prob": PURE,
-    "advantage": PURE,
-}
-NAMES: dict[str, Unit] = {name: _UNITS.get(name, LOG) for name in TOKEN_WORDS}
-"""What is known of a token, and its unit."""
 
 GATED = "gated_ratio"
 _MEAN = "mean"
@@ -76,12 +68,13 @@ class _Tokens:
         params = {
             name: unit_of(p.space)
             for name, p in self.quantities.declared.items()
-            if name not in NAMES and name not in self.quantities.silent
+            if name not in TOKEN_UNITS and name not in self.quantities.silent
         }
         self.silent: set[str] = set(self.quantities.silent)
-        self.typing = Expressions(
-            self.quantities.diagnostics,
-            NAMES,
+        self.diagnostics = self.quantities.diagnostics
+        self.scope = Scope(
+            self.diagnostics,
+            TOKEN_UNITS,
             params,
             aggregate=self.aggregate,
             elsewhere=_ELSEWHERE,
@@ -98,16 +91,16 @@ class _Tokens:
         lets = [s for s in self.spec.token if isinstance(s, ast.Let)]
         for place, statement in enumerate(lets):
             below = {s.name.text for s in lets[place:]} - self.lets.keys() - self.silent
-            self.typing.elsewhere = {
+            self.scope.elsewhere = {
                 **_ELSEWHERE,
                 **dict.fromkeys(below, "its `let` stands further down; move that one up"),
                 statement.name.text: "it is what is being defined",
             }
             try:
                 self.let(statement)
-            except BadExpressionError:
+            except ReportedError:
                 self.silent.add(statement.name.text)
-        self.typing.elsewhere = _ELSEWHERE
+        self.scope.elsewhere = _ELSEWHERE
         bypasses: list[Bypass] = []
         found: dict[type, TokenValue] = {}
         labelled: dict[str, TokenValue] = {}
@@ -117,10 +110,10 @@ class _Tokens:
                 if isinstance(other, ast.Bypass):
                     bypasses.append(self.bypass(other))
                 elif not isinstance(other, ast.Let):
-                    typed = partial(self.typing.body, other.body)
-                    found.setdefault(type(other), self.value(typed, other.span))
+                    make = partial(typed_body, other.body, self.scope)
+                    found.setdefault(type(other), self.value(make, other.span))
                     labelled |= self.labelled(other)
-            except BadExpressionError:
+            except ReportedError:
                 failed = True
         if not failed:  # else what uses it may be what is wrong
             self.unused_lets()
@@ -134,15 +127,15 @@ class _Tokens:
         word = type(statement).__name__.lower()
         for label in _labels(statement.body):
             if label.text == _MEAN:
-                raise self.typing.bad(
+                raise self.diagnostics.bad(
                     "FIB104",
                     f"`{word}/{_MEAN}` is a metric already",
                     label.span,
                     "choose another label",
                 )
         return {
-            f"{word}/{label}": compressed(simplified(hit), self.typing.inputs)
-            for label, hit in self.typing.labelled(statement.body).items()
+            f"{word}/{label}": compressed(simplified(hit), self.scope.inputs)
+            for label, hit in labelled(statement.body, self.scope).items()
         }
 
     # --- let ------------------------------------------------------------------------------------
@@ -150,28 +143,30 @@ class _Tokens:
     def let(self, statement: ast.Let) -> None:
         name, span = statement.name.text, statement.name.span
         if name in self.lets or name in self.silent:
-            raise self.typing.bad("FIB103", f"a second `let {name}`", span, "rename it")
+            raise self.diagnostics.bad("FIB103", f"a second `let {name}`", span, "rename it")
         if name in RESERVED or name in self.quantities.declared:
             taken = "a parameter already"
             if name in RESERVED:
                 taken = "a word of the language"
-            raise self.typing.bad("FIB104", f"`{name}` is {taken}", span, "choose another name")
+            raise self.diagnostics.bad(
+                "FIB104", f"`{name}` is {taken}", span, "choose another name"
+            )
         for label in _labels(statement.body):
-            self.typing.bad(
+            self.diagnostics.add(
                 "FIB209",
                 f"the label `{label.text}` has no effect in a `let`",
                 label.span,
                 "delete it; cases of a `surrogate`, a `weight`, a `penalty` and of gates are "
                 "measured by their labels",
             )
-        self.lets[name] = self.typing.body(statement.body)
+        self.lets[name] = typed_body(statement.body, self.scope)
 
     def unused_lets(self) -> None:
         lets = {s.name.text: s for s in self.spec.token if isinstance(s, ast.Let)}
         used = {name for s in self.spec.token for name in references(s) if s is not lets.get(name)}
         for name, statement in lets.items():
             if name in self.lets and name not in used:
-                self.typing.bad(
+                self.diagnostics.add(
                     "FIB109",
                     f"nothing uses `{name}`",
                     statement.name.span,
@@ -182,12 +177,12 @@ class _Tokens:
 
     def bypass(self, statement: ast.Bypass) -> Bypass:
         # Without gated_ratio: that is what is being said.
-        self.typing.names = {n: u for n, u in NAMES.items() if n != GATED}
-        self.typing.elsewhere = {**_ELSEWHERE, **_IN_BYPASS}
-        self.typing.hidden = self.gated
+        self.scope.names = {n: u for n, u in TOKEN_UNITS.items() if n != GATED}
+        self.scope.elsewhere = {**_ELSEWHERE, **_IN_BYPASS}
+        self.scope.hidden = self.gated
 
         def condition() -> Typed:
-            return self.typing.condition(statement.condition), None
+            return typed_condition(statement.condition, self.scope), None
 
         try:
             both = collected(
@@ -195,30 +190,30 @@ class _Tokens:
                     partial(self.value, condition, statement.span),
                     partial(
                         self.value,
-                        partial(self.typing.expr, statement.value),
+                        partial(typed, statement.value, self.scope),
                         statement.value.span,
                         RATIO,
                     ),
                 ]
             )
         finally:
-            self.typing.names, self.typing.elsewhere = NAMES, _ELSEWHERE
-            self.typing.hidden = ()
+            self.scope.names, self.scope.elsewhere = TOKEN_UNITS, _ELSEWHERE
+            self.scope.hidden = ()
         return Bypass(both[0], both[1], statement.span)
 
     def value(
-        self, typed: Callable[[], Typed], span: Span, wanted: Unit | None = None
+        self, make: Callable[[], Typed], span: Span, wanted: Unit | None = None
     ) -> TokenValue:
-        expr, unit = typed()
+        expr, unit = make()
         if wanted is not None and unit not in (None, PURE, wanted):
             assert unit is not None
-            raise self.typing.bad(
+            raise self.diagnostics.bad(
                 "FIB301",
                 f"a gated ratio is a ratio, and this is a {unit}",
                 span,
                 conversion(unit, wanted),
             )
-        value = replace(compressed(simplified(expr), self.typing.inputs), span=span)
+        value = replace(compressed(simplified(expr), self.scope.inputs), span=span)
         self.certain(value, span)
         return value
 
@@ -227,20 +222,20 @@ class _Tokens:
         inputs = [self.known[name] for name in value.inputs]
         for function, argument, interval in doubts(value.expr, self.quantities.ranges, inputs):
             shown = show(argument, value.inputs)
-            place = self.typing.places.get((function, shown), span)
+            place = self.scope.places.get((function, shown), span)
             if place is not span:
-                shown = self.typing.text(place)
+                shown = self.diagnostics.text(place)
             given = not inputs_of(argument) and bool(params_of(argument))
             message, help = no_value(function, shown, interval, given=given)
-            raise self.typing.bad("FIB305", message, place, help)
+            raise self.diagnostics.bad("FIB305", message, place, help)
 
-    def aggregate(self, call: ast.Call, typing: Expressions) -> Typed:
+    def aggregate(self, call: ast.Call) -> Typed:
         """`mean(e over LEVEL)`: a name for it, which stands for its value at each token."""
         name = call.function.text
-        inner = typing.each(call.arguments)
+        inner = each(call.arguments, self.scope)
         if call.over is None or len(inner) != 1:
-            shown = typing.text(call.arguments[0].span)
-            raise typing.bad(
+            shown = self.diagnostics.text(call.arguments[0].span)
+            raise self.diagnostics.bad(
                 "FIB302",
                 f"`{name}` takes one value and the level it is taken over",
                 call.span,
@@ -249,19 +244,19 @@ class _Tokens:
         level = call.over.text
         if level == TOKEN:
             shown = ", ".join(f"`{coarser}`" for coarser in self.coarser())
-            raise typing.bad(
+            raise self.diagnostics.bad(
                 "FIB201",
                 f"a token has one value, of which there is no {name}",
                 call.over.span,
                 f"take it over a coarser level: {shown}",
             )
         if level in self.spec.unknown_levels:
-            raise BadExpressionError
+            raise ReportedError
         if level not in self.coarser():
             help = nearest(level, self.coarser())
-            raise typing.bad("FIB201", f"unknown level `{level}`", call.over.span, help)
+            raise self.diagnostics.bad("FIB201", f"unknown level `{level}`", call.over.span, help)
         [(expr, unit)] = inner
-        value = compressed(simplified(expr), typing.inputs)
+        value = compressed(simplified(expr), self.scope.inputs)
         self.certain(value, call.span)
         if not value.inputs:
             # Of a number only how many tokens there are matters.
@@ -274,7 +269,7 @@ class _Tokens:
             self.known[text] = one if name == "mean" else total_range(one)
             if self.gated & set(value.inputs):
                 self.gated.add(text)
-        return typing.input(text), unit
+        return self.scope.input(text), unit
 
     def coarser(self) -> list[str]:
         """The levels that values can be taken over."""

@@ -7,9 +7,9 @@ import math
 from fibc.analysis.properties import PROPERTIES
 from fibc.ir.interval import Interval
 from fibc.ir.scalar import Const, Scalar
-from fibc.quantities import BadExpressionError, Quantities
+from fibc.typecheck.quantities import Quantities
 from fibc.typed import Promise
-from fibdsl.diagnostics.diagnostic import nearest
+from fibdsl.diagnostics.diagnostic import ReportedError, nearest
 from fibdsl.syntax import ast
 from fibdsl.types import Space
 
@@ -22,7 +22,7 @@ def typed_promises(
     for require in requires:
         promise = _promise(require, quantities)
         if promise is not None and str(promise) in found:
-            quantities.error(
+            quantities.diagnostics.add(
                 "FIB103", f"`{promise}` is promised twice", require.span, "delete this"
             )
         elif promise is not None:
@@ -34,7 +34,9 @@ def _promise(require: ast.Require, quantities: Quantities) -> Promise | None:
     name, span = require.property.text, require.span
     if name not in PROPERTIES:
         help = nearest(name, PROPERTIES)
-        quantities.error("FIB503", f"unknown property `{name}`", require.property.span, help)
+        quantities.diagnostics.add(
+            "FIB503", f"unknown property `{name}`", require.property.span, help
+        )
         return None
     rule = PROPERTIES[name]
     parts = {
@@ -48,12 +50,12 @@ def _promise(require: ast.Require, quantities: Quantities) -> Promise | None:
     if not set(rule.takes) <= given <= {*rule.takes, *rule.may_take} or not measured:
         word = "assume" if require.assumed else "require"
         help = f"write `{word} {rule.usage}`"
-        quantities.error("FIB504", f"`{name}` is not written like this", span, help)
+        quantities.diagnostics.add("FIB504", f"`{name}` is not written like this", span, help)
         return None
     try:
         within = _range(require.range, quantities) if require.range is not None else None
         tv = _tv(require.bound, quantities) if require.bound is not None else None
-    except BadExpressionError:
+    except ReportedError:
         return None
     return Promise(
         name,
@@ -76,34 +78,32 @@ def _range(range: ast.Range, quantities: Quantities) -> Interval:
             case ast.Reference("inf", _):
                 ends.append(math.inf)
             case _:
-                quantities.error(
+                raise quantities.diagnostics.bad(
                     "FIB504",
                     "a range to prove is made of numbers only",
                     range.span,
                     "write the numbers out",
                 )
-                raise BadExpressionError
     interval = Interval(ends[0], ends[1], range.low_open, range.high_open)
     if interval.empty:
         help = "write the smaller end first"
-        quantities.error("FIB404", f"no number is in {interval}", range.span, help)
-        raise BadExpressionError
+        raise quantities.diagnostics.bad("FIB404", f"no number is in {interval}", range.span, help)
     return interval.exactly()
 
 
 def _tv(expr: ast.Expr, quantities: Quantities) -> Scalar:
     scalar, space = quantities.expr(expr, what="bound")
     if space not in (None, Space.DEVIATION):
-        quantities.error(
+        raise quantities.diagnostics.bad(
             "FIB301",
             f"a total variation is a deviation, and this is a {space}",
             expr.span,
             "give it a number or a `: deviation` parameter",
         )
-        raise BadExpressionError
     quantities.positive(scalar, expr.span, "bound")
     if scalar == Const(math.inf):
         help = "write a number, or delete the promise"
-        quantities.error("FIB504", "an infinite bound promises nothing", expr.span, help)
-        raise BadExpressionError
+        raise quantities.diagnostics.bad(
+            "FIB504", "an infinite bound promises nothing", expr.span, help
+        )
     return scalar

@@ -82,6 +82,19 @@ def substituted(expr: Expr, inputs: Sequence[Expr]) -> Expr:
             return expr
 
 
+def size(expr: Expr) -> int:
+    """How many functions, numbers and names an expression is made of, written out."""
+    known: dict[int, int] = {}
+
+    def of(e: Expr) -> int:
+        # By identity: what stands in several places is often one object.
+        if id(e) not in known:
+            known[id(e)] = 1 + sum(map(of, e.arguments)) if isinstance(e, Call) else 1
+        return known[id(e)]
+
+    return of(expr)
+
+
 def replaced(expr: Expr, part: Expr, other: Expr) -> Expr:
     """The expression with another one wherever a part of it stands."""
     if expr == part:

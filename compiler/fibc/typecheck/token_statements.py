@@ -13,7 +13,7 @@ from fibc.expressions.expression import each, typed
 from fibc.expressions.scope import Scope, Typed
 from fibc.gates.leaves import LEAVES
 from fibc.gates.use import total_range
-from fibc.ir.expression import Expr, Input, inputs_of, params_of, show, substituted
+from fibc.ir.expression import Expr, Input, inputs_of, params_of, show, size, substituted
 from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
 from fibc.no_value import no_value
@@ -30,6 +30,10 @@ from fibdsl.types import TOKEN, TRAJECTORY
 
 GATED = "gated_ratio"
 _MEAN = "mean"
+
+# A `let` is written out wherever it is used, so a few lines can double an expression each; the
+# largest of a published objective has about 50.
+_MOST = 1_000
 
 _ELSEWHERE = {
     "budget": "it is known to the gates of its level",
@@ -159,7 +163,7 @@ class _Tokens:
                 "delete it; cases of a `surrogate`, a `weight`, a `penalty` and of gates are "
                 "measured by their labels",
             )
-        self.lets[name] = typed_body(statement.body, self.scope)
+        self.lets[name] = self.written_out(typed_body(statement.body, self.scope), span)
 
     def unused_lets(self) -> None:
         lets = {s.name.text: s for s in self.spec.token if isinstance(s, ast.Let)}
@@ -172,6 +176,18 @@ class _Tokens:
                     statement.name.span,
                     "use it in a `surrogate`, a `weight` or a `penalty`, or delete it",
                 )
+
+    def written_out(self, given: Typed, span: Span) -> Typed:
+        """An expression that is not too large to be looked at."""
+        number = size(given[0])
+        if number > _MOST:
+            raise self.diagnostics.bad(
+                "FIB306",
+                f"with each `let` written out this has {number:,} operations, numbers and names",
+                span,
+                f"{_MOST:,} are the most: use fewer names in it, or each of them less often",
+            )
+        return given
 
     # --- values ---------------------------------------------------------------------------------
 
@@ -204,7 +220,7 @@ class _Tokens:
     def value(
         self, make: Callable[[], Typed], span: Span, wanted: Unit | None = None
     ) -> TokenValue:
-        expr, unit = make()
+        expr, unit = self.written_out(make(), span)
         if wanted is not None and unit not in (None, PURE, wanted):
             assert unit is not None
             raise self.diagnostics.bad(
@@ -232,7 +248,7 @@ class _Tokens:
     def aggregate(self, call: ast.Call) -> Typed:
         """`mean(e over LEVEL)`: a name for it, which stands for its value at each token."""
         name = call.function.text
-        inner = each(call.arguments, self.scope)
+        inner = [self.written_out(value, call.span) for value in each(call.arguments, self.scope)]
         if call.over is None or len(inner) != 1:
             shown = self.diagnostics.text(call.arguments[0].span)
             raise self.diagnostics.bad(

@@ -34,6 +34,18 @@ objective o {{
 }}
 """
 
+_LETS = """\
+objective o {{
+  signal ratio
+  levels token < trajectory
+  at token {{ base clip(0.2) pessimistic }}
+  let x0 = log_ratio + 0.1
+{lets}
+  penalty x9
+  reduce mean over token
+}}
+"""
+
 RULES = (
     Rule(
         "FIB301",
@@ -83,5 +95,17 @@ RULES = (
         "can be follows from the ranges of its parameters and the cases before it.",
         example=_GATED.format(range="[0, 10]"),
         mended=_GATED.format(range="[1, 10]"),
+    ),
+    Rule(
+        "FIB306",
+        "large-expression",
+        "an expression of more than 1,000 operations, written out",
+        why="A `let` is its expression, wherever the name stands: ten of them, each with the one "
+        "before twice, are a thousand copies of the first. All of them would have to be checked, "
+        "compiled and computed.",
+        example=_LETS.format(
+            lets="\n".join(f"  let x{i} = tanh(x{i - 1}) * x{i - 1}" for i in range(1, 10))
+        ),
+        mended=_LETS.format(lets="  let x9 = tanh(x0) * x0"),
     ),
 )

@@ -85,7 +85,7 @@ _CONVERSIONS = {
     (LOG, DEVIATION): "`exp(...) - 1` of a log-ratio is a deviation",
     (RATIO, LOG): "`log` of a ratio is a log-ratio",
     (RATIO, DEVIATION): "a ratio `- 1` is a deviation",
-    (DEVIATION, RATIO): "`1 + x` is a ratio where x is a deviation; for 1 - x write `-x + 1`",
+    (DEVIATION, RATIO): "`1 + x` and `1 - x` are ratios where x is a deviation",
     (DEVIATION, LOG): "`log(1 + ...)` of a deviation is a log-ratio",
 }
 

@@ -304,6 +304,20 @@ def test_generated_code(statement: str, layout: str) -> None:
     assert found.metrics == pytest.approx(expected.metrics, rel=1e-13, abs=1e-15)
 
 
+def test_ppo_as_its_paper_prints_it() -> None:
+    printed = """objective printed {
+      param  epsilon : deviation = 0.2 in (0, 1)
+      signal ratio
+      levels token < trajectory
+      surrogate by_advantage(
+        min(ratio, clip(ratio, 1 - epsilon, 1 + epsilon)),
+        max(ratio, clip(ratio, 1 - epsilon, 1 + epsilon)))
+      reduce mean over token
+      require lower_bound
+    }"""
+    agree(fibdsl.load("ppo"), loaded(printed), "printed")
+
+
 @pytest.mark.parametrize("name", shipped_specs())
 def test_nan_at_a_token_that_counts_is_not_hidden(name: str) -> None:
     objective = fibdsl.load(name)

@@ -61,8 +61,10 @@ def _binary(expr: ast.Binary, scope: Scope) -> Typed:
         plus = expr.operator == "+"
         if (a, right) == (RATIO, Const(1.0)) and not plus:
             return value, DEVIATION
-        if (a, right) == (DEVIATION, Const(1.0)) or (left, b) == (Const(1.0), DEVIATION):
+        if (a, right) == (DEVIATION, Const(1.0)):
             return value, RATIO if plus else DEVIATION
+        if (left, b) == (Const(1.0), DEVIATION):
+            return value, RATIO
         if (a, b) == (RATIO, DEVIATION) or ((a, b) == (DEVIATION, RATIO) and plus):
             return value, RATIO
         return value, same(f"`{expr.operator}`", (a, b), scope.diagnostics, expr.span)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from fibc.analysis.proofs.enclosure import enclosure
 from fibc.expressions.scope import ADVANTAGE, Scope, Typed
 from fibc.ir.expression import Call, Const, Expr
+from fibc.ir.interval import Interval
+from fibc.ir.simplify import simplified
 from fibc.units import LOG, PURE, RATIO, Unit, conversion, same
 from fibdsl.builtins import FUNCTIONS, REDUCTIONS
 from fibdsl.diagnostics.diagnostic import nearest
@@ -14,6 +17,7 @@ from fibdsl.syntax import ast
 # Functions whose result has the one unit of their arguments.
 _KEEPING = frozenset({"min", "max", "clip", "abs", "stopgrad", "truncate", "mask"})
 _BOUNDING = frozenset({"min", "max", "clip", "truncate", "mask"})
+_HOLDING = frozenset({"clip", "mask"})
 _ESTIMATORS = frozenset({"k1", "k2", "k3"})
 
 # What a function wants of its argument, besides numbers.
@@ -81,7 +85,26 @@ def applied(call: ast.Call, arguments: Sequence[Typed], scope: Scope) -> Typed:
     unit = same(f"`{name}`", units, scope.diagnostics, call.span, spans)
     if name == "by_advantage":
         return _by_advantage(call, values, scope), unit
+    if name in _HOLDING:
+        scope.bounds.append((name, Call("-", (values[1], values[2])), call))
     return _kept(name, values), unit
+
+
+def check_bounds(
+    scope: Scope, params: Mapping[str, Interval], inputs: Mapping[str, Interval]
+) -> None:
+    """Reports bounds of which the lower one is always above the upper one; judges each once."""
+    bounds, scope.bounds = scope.bounds, []
+    for name, gap, call in bounds:
+        ranges = [inputs[i] for i in scope.inputs]
+        if enclosure(simplified(gap), params, ranges).positive:
+            low, high = (scope.diagnostics.text(bound.span) for bound in call.arguments[1:])
+            raise scope.diagnostics.bad(
+                "FIB302",
+                f"nothing is between these bounds of `{name}`: `{low}` is above `{high}`",
+                call.span,
+                f"write `{name}({FUNCTIONS[name]})`",
+            )
 
 
 def _by_advantage(call: ast.Call, values: Sequence[Expr], scope: Scope) -> Expr:

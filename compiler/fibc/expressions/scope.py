@@ -39,6 +39,7 @@ class Scope:
         inputs: the names that were used, in the order of the inputs.
         written: where each name first stands, as it is written.
         places: where a division, a logarithm or a root stands, by what it is of: its argument.
+        bounds: where a value is held between two others: the function, low - high, and the call.
         said: unknown names that were reported; once is enough.
     """
 
@@ -57,6 +58,7 @@ class Scope:
     inputs: list[str] = field(default_factory=list)
     written: dict[str, Span] = field(default_factory=dict)
     places: dict[tuple[str, str], Span] = field(default_factory=dict)
+    bounds: list[tuple[str, Expr, ast.Call]] = field(default_factory=list)
     said: set[str] = field(default_factory=set)
 
     def input(self, name: str) -> Expr:

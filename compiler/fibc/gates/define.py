@@ -9,6 +9,7 @@ from pathlib import PurePath
 from fibc.analysis.proofs.enclosure import doubts
 from fibc.expressions.cases import typed_cases
 from fibc.expressions.expression import typed
+from fibc.expressions.functions import check_bounds
 from fibc.expressions.scope import Scope
 from fibc.gates.leaves import LEAVES, REALS
 from fibc.gates.parity import unseen
@@ -81,6 +82,7 @@ class _Definition:
         )
         scope.input(x.name.text)
         cases = self.cases(scope, unit)
+        check_bounds(scope, {}, {name: LEAVES.get(name, REALS) for name in scope.inputs})
         inputs = ("x", *scope.inputs[1:])
         rule = GateRule(
             self.definition.name.text,

@@ -10,6 +10,7 @@ from typing import Literal, cast
 from fibc.analysis.proofs.enclosure import doubts, enclosure
 from fibc.expressions.cases import labelled, typed_body, typed_condition
 from fibc.expressions.expression import each, typed
+from fibc.expressions.functions import check_bounds
 from fibc.expressions.scope import Scope, Typed
 from fibc.gates.leaves import LEAVES
 from fibc.gates.use import total_range
@@ -234,7 +235,8 @@ class _Tokens:
         return value
 
     def certain(self, value: TokenValue, span: Span) -> None:
-        """Reports what may have no value."""
+        """Reports what may have no value, and bounds that hold nothing."""
+        check_bounds(self.scope, self.quantities.ranges, self.known)
         inputs = [self.known[name] for name in value.inputs]
         for function, argument, interval in doubts(value.expr, self.quantities.ranges, inputs):
             shown = show(argument, value.inputs)

@@ -82,8 +82,10 @@ def run(options: argparse.Namespace) -> int:
     if not options.aot and str(options.output).endswith(".pt2"):
         raise ValueError(f"{options.output} is the name of a package; compile it with --aot")
     objective = load_spec(options)
-    if objective.checked.diagnostics:
-        print(render(objective.checked.diagnostics), file=sys.stderr)
+    # Others in the file are not what is compiled.
+    findings = [d for d in objective.checked.diagnostics if d.about in (None, objective.name)]
+    if findings:
+        print(render(findings), file=sys.stderr)
     if options.aot:
         return _ahead(objective, options.output, given)
     text = objective.source()

@@ -41,6 +41,17 @@ def test_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Loss" in classes
 
 
+def test_findings_are_those_of_the_objective(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unused = TWO.replace("  signal", "  param unused : pure = 1 in (0, 2)\n  signal", 1)
+    path = spec(tmp_path, unused)
+    assert main(["compile", path, "--objective", "first"]) == 0
+    assert "`unused`" in capsys.readouterr().err
+    assert main(["compile", path, "--objective", "second"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "loss.py"
     assert main(["compile", "fiberpo", "-o", str(target)]) == 0

@@ -188,8 +188,9 @@ def row_of(valid: Tensor, layout: BlockLayout | None) -> Tensor:
     if layout is not None:
         return layout.row[:, None].expand_as(valid)
     row = torch.arange(valid.shape[0], device=valid.device)
-    # Added, not expanded: whether a view can be flattened would depend on the width.
-    return row[:, None] + torch.zeros_like(valid, dtype=row.dtype)
+    # Not expanded: whether a view can be flattened would depend on whether the width is 1; and not
+    # with 0 added, which Inductor takes out where the width is.
+    return torch.maximum(row[:, None], torch.zeros_like(valid, dtype=row.dtype))
 
 
 def of_units(

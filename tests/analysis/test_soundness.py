@@ -27,6 +27,7 @@ from fibc.ir import nodes as ir
 from fibc.ir.interval import Interval, hull
 from fibc.typed import Promise
 from fibdsl.objective import Objective
+from tests import deep
 from tests.analysis import checks
 from tests.analysis.checks import Tensors
 from tests.analysis.random_cases import random_batch, random_spec, split_in_two
@@ -269,7 +270,7 @@ def unreachable_reached(objective: Objective, batches: list[Tensors]) -> list[st
     return []
 
 
-@pytest.mark.parametrize("seed", range(SPECS))
+@pytest.mark.parametrize("seed", deep.cases(range(SPECS), 16))
 def test_proofs_hold_and_refutations_are_shown(seed: int) -> None:
     wrong, tried = search(seed)
     assert not wrong, [random_spec(random.Random(seed)), *wrong]

@@ -106,7 +106,8 @@ def random_case(
 
 
 def real_case(name: str) -> Case:
-    """`near` or `far`: rollouts of a real language model (examples/data)."""
+    """`near` or `far`: rollouts of a real language model (examples/data), in turns of 16 tokens,
+    each token at one of two experts."""
     d = load_file(DATA / f"rollouts_{name}.safetensors")
     position = torch.arange(d["logp"].shape[1]).expand_as(d["mask"])
     keys = {
@@ -118,6 +119,8 @@ def real_case(name: str) -> Case:
             d["uid"][:, None],
             1000 + torch.arange(position.numel()).view_as(position),
         ),
+        "turn_id": position // 16,
+        "expert_id": position % 2,
     }
     return Case(
         d["logp"].double(), d["old_logp"].double(), d["advantages"].double(), d["mask"], keys

@@ -15,11 +15,15 @@ import fibdsl
 from fibdsl.resources import shipped_specs
 from fibdsl.runtime.layouts import padded_to_block
 from fibdsl.runtime.loss import FusedLoss
+from tests import deep
 from tests.compiled.cases import LAYOUTS, compiled, random_case, real_case, reference
+
+# Those that go through Inductor (test_parity.py) show it too.
+OFTEN = ("ppo", "fiberpo", "fiberpo_domain", "fiberpo_turns", "fiberpo_experts", "apc")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("spec", shipped_specs())
+@pytest.mark.parametrize("spec", deep.cases(shipped_specs(), lambda _, spec: spec in OFTEN))
 def test_one_graph_for_all_sizes(spec: str, layout: str) -> None:
     counter = CompileCounterWithBackend("aot_eager")
     loss_fn = fibdsl.load(spec).compile(backend=counter)

@@ -6,7 +6,9 @@ real, so it also shows that one graph serves them all.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch._inductor.compile_fx import compile_fx
 import fibdsl
 from fibdsl.objective import Objective
 from fibdsl.resources import shipped_specs
+from tests import deep
 from tests.compiled.cases import (
     LAYOUTS,
     Case,
@@ -61,27 +64,54 @@ def cases() -> list[Case]:
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+WAYS = tuple(itertools.product(LAYOUTS, DTYPES))
+ALL = [(spec, *way) for spec in shipped_specs() for way in WAYS]
+# Flat, two, four levels, a sort of its own; the others go through Inductor one way each.
+THOROUGH = ("ppo", "fiberpo", "fiberpo_domain", "apc")
+
+
+def often(index: int, case: tuple[str, str, torch.dtype]) -> bool:
+    spec, way = divmod(index, len(WAYS))
+    return case[0] in THOROUGH or way == spec % len(WAYS)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("spec", shipped_specs())
+def test_generated_code_equals_interpreter(spec: str, dtype: torch.dtype) -> None:
+    for layout in LAYOUTS:
+        compare_all(spec, layout, dtype, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "layout", "dtype"), deep.cases(ALL, often), ids=str)
 def test_compiled_equals_interpreter(spec: str, layout: str, dtype: torch.dtype) -> None:
-    objective = fibdsl.load(spec)
     inductor = CountingInductor()
-    loss_fn = objective.compile(backend=inductor)
+    compare_all(spec, layout, dtype, inductor)
+    assert inductor.graphs == 1
+
+
+def compare_all(spec: str, layout: str, dtype: torch.dtype, backend: Any) -> None:
+    objective = fibdsl.load(spec)
+    loss_fn = objective.compile(backend=backend)
     compared = 0
+    for case, expected, rows, scale in answers(spec, dtype):
+        compare(compiled(loss_fn, case, layout), expected, rows, scale, dtype)
+        compared += int(rows.sum())
+    assert compared >= 60, "too few rows away from kinks: the comparison shows nothing"
+
+
+@cache
+def answers(spec: str, dtype: torch.dtype) -> list[tuple[Case, Result, Bools, Floats]]:
+    """Cases, what the interpreter says of them, which rows are compared, and the scale of each."""
+    objective = fibdsl.load(spec)
+    out = []
     for full in cases():
         case = full.to(dtype)
-        rows = (
-            np.ones(case.mask.shape[0], bool)
-            if dtype == torch.float64
-            else smooth_rows(objective, case)
-        )
-        scale = row_scale(objective, case)
-        compare(compiled(loss_fn, case, layout), reference(objective, case), rows, scale, dtype)
-        compared += int(rows.sum())
-    assert inductor.graphs == 1
-    assert compared >= 60, "too few rows away from kinks: the comparison shows nothing"
+        every = np.ones(case.mask.shape[0], bool)
+        rows = every if dtype == torch.float64 else smooth_rows(objective, case)
+        out.append((case, reference(objective, case), rows, row_scale(objective, case)))
+    return out
 
 
 def row_scale(objective: Objective, case: Case) -> Floats:
@@ -104,36 +134,3 @@ def compare(
     if rows.all():
         assert result.loss == pytest.approx(expected.loss, rel=tolerance, abs=tolerance * 0.1)
         assert result.metrics == pytest.approx(expected.metrics, rel=tolerance, abs=tolerance)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    ("levels", "gates"),
-    [
-        ("token < turn by turn_id < trajectory < group by uid", "turn"),
-        ("token < expert by expert_id", "expert"),
-    ],
-    ids=["turns", "experts"],
-)
-def test_levels_with_a_key_per_token(levels: str, gates: str, layout: str) -> None:
-    chain = [word.split()[0] for word in levels.split("<")][1:]
-    fibers = [
-        f"at {level} {{ {'base' if level == chain[-1] else 'fiber'} rollback(+0.1, -0.05) }}"
-        for level in chain
-    ]
-    objective = fibdsl.load_text(
-        "objective deep { signal log_ratio split levels "
-        + levels
-        + " "
-        + " ".join(fibers)
-        + " at token { fiber clip(0.02) } reduce mean over trajectory, mean over token }"
-    )
-    inductor = CountingInductor()
-    loss_fn = objective.compile(backend=inductor)
-    for case in (random_case(7, 7, seed=4), random_case(12, 21, seed=5)):
-        rows = np.ones(case.mask.shape[0], bool)
-        scale = row_scale(objective, case)
-        result = compiled(loss_fn, case, layout)
-        compare(result, reference(objective, case), rows, scale, torch.float64)
-    assert inductor.graphs == 1

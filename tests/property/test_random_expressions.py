@@ -19,6 +19,7 @@ import torch
 import fibdsl
 from fibdsl.objective import Objective
 from fibdsl.runtime.loss import FusedLoss
+from tests import deep
 from tests.compiled.cases import LAYOUTS, Case, compiled
 from tests.meaning.batches import Tensors, random_tensors
 from tests.property.grammar import random_spec
@@ -196,7 +197,7 @@ def shifted(tensors: Tensors, seed: int) -> Tensors:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(0, KEPT, 14))
+@pytest.mark.parametrize("seed", deep.cases(range(0, KEPT, 14), 2))
 def test_inductor(seed: int) -> None:
     case = drawn(seed)
     loss_fn = case.objective.compile()

@@ -149,7 +149,7 @@ def _vespo() -> Iterator[Case]:
     for mode, found in _TOKEN_WEIGHTS.items():
         w = (
             "clip(sum(clip(log_ratio, -20, 20) over trajectory)"
-            f" + sum(max(log({found}), log(1e-8)) over trajectory), log(1e-8), 20)"
+            f" + sum(log(max({found}, 1e-8)) over trajectory), log(1e-8), 20)"
         )
         positive, negative = f"3 + 2 * {w} - 3 * exp({w})", f"2 + 3 * {w} - 2 * exp({w})"
         yield _case(

@@ -27,6 +27,7 @@ from fibc.typed import Promise
 from fibdsl.diagnostics.diagnostic import Diagnostics
 from fibdsl.resources import shipped_specs
 from fibdsl.source import Source
+from tests import deep
 from tests.analysis import general_checks as checks
 from tests.analysis.general_cases import flat, random_spec, random_tensors
 from tests.analysis.general_subjects import ByNumpy, ByReference, Subject, Values
@@ -214,7 +215,7 @@ def test_random_specs(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 180))
+@pytest.mark.parametrize("seed", deep.cases(range(100, 180), 28))
 def test_more_random_specs(seed: int) -> None:
     subject, text = drawn(seed)
     wrong, _ = search(subject, seed)

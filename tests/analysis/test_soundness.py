@@ -270,7 +270,7 @@ def unreachable_reached(objective: Objective, batches: list[Tensors]) -> list[st
     return []
 
 
-@pytest.mark.parametrize("seed", deep.cases(range(SPECS), 16))
+@pytest.mark.parametrize("seed", deep.cases(range(SPECS), 12))
 def test_proofs_hold_and_refutations_are_shown(seed: int) -> None:
     wrong, tried = search(seed)
     assert not wrong, [random_spec(random.Random(seed)), *wrong]

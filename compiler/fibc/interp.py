@@ -8,7 +8,7 @@ that compiled gradients are tested against something that no automatic different
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,13 +22,15 @@ from fibdsl.types import BATCH, Signal
 
 @dataclass(frozen=True)
 class Run:
-    """A program evaluated on a batch: `values[name]` is float64, one entry a cell of its level."""
+    """A program evaluated on a batch: `values[name]` is float64, one entry a cell of its level;
+    `states` are those of its gates, as far as they were asked for."""
 
     program: ir.Program
     batch: Batch
     params: Mapping[str, float]
     values: dict[str, Floats]
     normalizers: Mapping[str, float]
+    states: dict[str, GateState] = field(default_factory=dict)
 
     @property
     def gated_ratio(self) -> Floats:
@@ -186,7 +188,14 @@ class GateState:
 
 
 def gate_state(op: ir.Gate, r: Run) -> GateState:
-    """Evaluates the pieces of a gate (`fibdsl.builtins`) on every cell of its level."""
+    """A gate at every cell of its level; evaluated once a run."""
+    if op.name not in r.states:
+        r.states[op.name] = _gate_state(op, r)
+    return r.states[op.name]
+
+
+def _gate_state(op: ir.Gate, r: Run) -> GateState:
+    """Evaluates the pieces of a gate one after the other."""
     x = r.values[op.x]
     a, sign = np.abs(x), np.where(x >= 0, 1.0, -1.0)
     C = _budget(op, r, x)

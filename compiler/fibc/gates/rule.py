@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fibc.ir.expression import Call, Const, Expr, Input, fold
+from fibc.ir.expression import Call, Const, Expr, Input
 from fibdsl.source import Span
 from fibdsl.syntax.ast import Name
 from fibdsl.types import Space
@@ -34,18 +34,26 @@ class Formula:
     with + - * /."""
 
     expr: Expr
+    function: Callable[[Any, Any], Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "function", _function(self.expr))
 
     def __call__(self, C: Any, k: Any) -> Any:
-        def no_param(name: str) -> Any:
-            raise AssertionError(name)
+        return self.function(C, k)
 
-        return fold(
-            self.expr,
-            no_param,
-            lambda index: (C, k)[index],
-            lambda value: int(value) if value == int(value) else value,
-            lambda function, arguments: _operation(function, *arguments),
-        )
+
+def _function(expr: Expr) -> Callable[[Any, Any], Any]:
+    match expr:
+        case Const(value):
+            number = int(value) if value == int(value) else value
+            return lambda C, k: number
+        case Input(index):
+            return lambda C, k: (C, k)[index]
+        case Call(operator, (a, b)):
+            left, right = _function(a), _function(b)
+            return lambda C, k: _operation(operator, left(C, k), right(C, k))
+    raise AssertionError(expr)
 
 
 def _operation(operator: str, a: Any, b: Any) -> Any:

@@ -186,7 +186,7 @@ def test_parameters_and_cells_change_without_compiling() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "layout"),
-    deep.cases(itertools.product(SPECS, LAYOUTS), lambda index, _: index % 4 in (0, 3)),
+    deep.cases(itertools.product(SPECS, LAYOUTS), lambda _, case: case == ("domains", "padded")),
 )
 def test_inductor_equals_the_reference(spec: str, layout: str) -> None:
     text, said = SPECS[spec]

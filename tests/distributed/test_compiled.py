@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
 import fibdsl
+from tests import deep
 from tests.compiled.cases import Result, random_case, reference
 from tests.distributed.harness import gathered
 from tests.distributed.splits import called, dealt, in_micro_batches, in_pieces, take
@@ -88,12 +89,15 @@ def compiled_answers(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "layout", "pieces", "dtype"),
-    [
-        ("fiberpo_domain", "padded", False, torch.float64),
-        ("turns", "packed", True, torch.float32),
-        ("apc", "padded", False, torch.float32),
-        ("ppo", "packed", False, torch.float64),
-    ],
+    deep.cases(
+        [
+            ("fiberpo_domain", "padded", False, torch.float64),
+            ("turns", "packed", True, torch.float32),
+            ("apc", "padded", False, torch.float32),
+            ("ppo", "packed", False, torch.float64),
+        ],
+        2,
+    ),
 )
 def test_one_compiled_graph_exchanges_inside(
     spec: str, layout: str, pieces: bool, dtype: torch.dtype

@@ -209,7 +209,7 @@ def test_refusals() -> None:
 @pytest.mark.slow
 def test_compiled() -> None:
     case, now = batch()
-    loss_fn = OBJECTIVE.compile()
+    loss_fn = OBJECTIVE.compile(backend="aot_eager")
     kept = loss_fn.weigh(*case.tokens, case.keys, keep_aggregates=True).aggregates
     found, _, _ = in_parts(loss_fn, kept, case, now, PARTS)
     assert found == pytest.approx(closed_form(case, case.logp, now).item(), rel=1e-12)

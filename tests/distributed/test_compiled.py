@@ -96,7 +96,7 @@ def compiled_answers(
             ("apc", "padded", False, torch.float32),
             ("ppo", "packed", False, torch.float64),
         ],
-        2,
+        1,
     ),
 )
 def test_one_compiled_graph_exchanges_inside(

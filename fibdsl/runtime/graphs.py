@@ -31,17 +31,32 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
     return contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def any_size() -> Iterator[None]:
+def any_size() -> contextlib.AbstractContextManager[None]:
     """One graph for all sizes: sizes that happen to be equal in one batch are not the same size,
     and no size is special (1, or above where float32 sums are split)."""
-    before = _SIZES.use_duck_shape, _SIZES.backed_size_oblivious
-    # Set by hand: torch's own `patch` takes longer than the rest of a call.
-    _SIZES.use_duck_shape, _SIZES.backed_size_oblivious = False, True
+    return _with(_SIZES, use_duck_shape=False, backed_size_oblivious=True)
+
+
+def unknown_sizes() -> contextlib.AbstractContextManager[None]:
+    """Graphs may count what they are given: shared cells are as many as there are different ids."""
+    return _with(
+        torch._dynamo.config,
+        capture_scalar_outputs=True,
+        capture_dynamic_output_shape_ops=True,
+    )
+
+
+@contextlib.contextmanager
+def _with(config: Any, **settings: bool) -> Iterator[None]:
+    """Settings of torch, by hand: its own `patch` takes longer than the rest of a call."""
+    before = {name: getattr(config, name) for name in settings}
+    for name, value in settings.items():
+        setattr(config, name, value)
     try:
         yield
     finally:
-        _SIZES.use_duck_shape, _SIZES.backed_size_oblivious = before
+        for name, value in before.items():
+            setattr(config, name, value)
 
 
 def expect_large(logp: Tensor, given: Inputs) -> None:
@@ -62,19 +77,6 @@ def expect_large(logp: Tensor, given: Inputs) -> None:
         for dim, size in hints.items():
             if dim < tensor.dim() and tensor.shape[dim] < size:
                 torch._dynamo.mark_dynamic(tensor, dim, hint_override=size)
-
-
-@contextlib.contextmanager
-def unknown_sizes() -> Iterator[None]:
-    """Graphs may count what they are given: shared cells are as many as there are different ids."""
-    config: Any = torch._dynamo.config
-    before = config.capture_scalar_outputs, config.capture_dynamic_output_shape_ops
-    # By hand, as above.
-    config.capture_scalar_outputs, config.capture_dynamic_output_shape_ops = True, True
-    try:
-        yield
-    finally:
-        config.capture_scalar_outputs, config.capture_dynamic_output_shape_ops = before
 
 
 class Graph(NamedTuple):

@@ -12,7 +12,6 @@ import torch._inductor.config
 import torch.distributed as dist
 
 import fibdsl
-from tests import deep
 from tests.compiled.cases import Case, Result, random_case
 from tests.compiled.test_cell_budgets import SPECS
 from tests.compiled.test_cell_budgets import reference as evaluated
@@ -97,9 +96,8 @@ def test_the_batch_of_two_ranks(spec: str, pieces: bool, layout: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("spec", "layout"), deep.cases([("domains", "padded"), ("turns", "packed")], 0)
-)
+@pytest.mark.deep
+@pytest.mark.parametrize(("spec", "layout"), [("domains", "padded"), ("turns", "packed")])
 def test_through_inductor(spec: str, layout: str) -> None:
     check(spec, layout, spec == "turns", True)
 

@@ -11,7 +11,7 @@ from fibc.ir.interval import Interval
 from fibc.ir.simplify import simplified
 from fibc.units import LOG, PURE, RATIO, Unit, conversion, same
 from fibdsl.builtins import FUNCTIONS, REDUCTIONS
-from fibdsl.diagnostics.diagnostic import nearest
+from fibdsl.diagnostics.diagnostic import ReportedError, nearest
 from fibdsl.syntax import ast
 
 # Functions whose result has the one unit of their arguments.
@@ -93,18 +93,25 @@ def applied(call: ast.Call, arguments: Sequence[Typed], scope: Scope) -> Typed:
 def check_bounds(
     scope: Scope, params: Mapping[str, Interval], inputs: Mapping[str, Interval]
 ) -> None:
-    """Reports bounds of which the lower one is always above the upper one; judges each once."""
+    """Reports bounds of which the lower one is always above the upper one; judges each once.
+
+    Raises:
+        ReportedError: after all of them are judged.
+    """
     bounds, scope.bounds = scope.bounds, []
+    error: ReportedError | None = None
     for name, gap, call in bounds:
         ranges = [inputs[i] for i in scope.inputs]
         if enclosure(simplified(gap), params, ranges).positive:
             low, high = (scope.diagnostics.text(bound.span) for bound in call.arguments[1:])
-            raise scope.diagnostics.bad(
+            error = scope.diagnostics.bad(
                 "FIB302",
                 f"nothing is between these bounds of `{name}`: `{low}` is above `{high}`",
                 call.span,
                 f"write `{name}({FUNCTIONS[name]})`",
             )
+    if error is not None:
+        raise error
 
 
 def _by_advantage(call: ast.Call, values: Sequence[Expr], scope: Scope) -> Expr:

@@ -164,7 +164,9 @@ class _Tokens:
                 "delete it; cases of a `surrogate`, a `weight`, a `penalty` and of gates are "
                 "measured by their labels",
             )
-        self.lets[name] = self.written_out(typed_body(statement.body, self.scope), span)
+        value = self.written_out(typed_body(statement.body, self.scope), span)
+        check_bounds(self.scope, self.quantities.ranges, self.known)
+        self.lets[name] = value
 
     def unused_lets(self) -> None:
         lets = {s.name.text: s for s in self.spec.token if isinstance(s, ast.Let)}
